@@ -1,0 +1,3 @@
+//! The `ktrail` command.
+
+fn main() {}

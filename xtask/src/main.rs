@@ -1,0 +1,3 @@
+//! The project's chores: lab, demo, test, bench.
+
+fn main() {}

@@ -1,3 +1,5 @@
 //! The `ktrail` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    ktrail::cli::main()
+}

@@ -1,0 +1,7 @@
+//! ktrail: kernel tracing for people who debug connectivity.
+//!
+//! [`cli`] reads the command line, [`kernel`] is the only room that talks to the kernel, [`trace`] follows packets.
+
+pub mod cli;
+pub mod kernel;
+pub mod trace;

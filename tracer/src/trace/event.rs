@@ -1,0 +1,119 @@
+//! What the tracer's programs report, decoded: one [`Event`] each time a followed packet passes an attach point.
+//!
+//! Deliberately absent: how events are laid out in the ring (the program's and its decoder's business) and what
+//! they add up to (journeys).
+
+use std::net::IpAddr;
+
+/// A place that events come from, as an index of the run's [`Point`] table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PointId(pub u32);
+
+/// An attach point's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PointKind {
+    /// A kernel function's entry.
+    Function,
+    /// A BTF tracepoint.
+    Tracepoint,
+}
+
+/// An attach point: a function or a tracepoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The function's or the tracepoint's name.
+    pub name: String,
+    /// The module it is in; empty for the kernel itself.
+    pub module: String,
+    /// What it is.
+    pub kind: PointKind,
+}
+
+/// One packet seen at one attach point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When, in nanoseconds of CLOCK_MONOTONIC, taken in the probe.
+    pub time: u64,
+    /// Which journey: unique within a run. Clones and copies of a packet share it.
+    pub journey: u64,
+    /// The skb's address.
+    pub skb: u64,
+    /// Where.
+    pub point: PointId,
+    /// On which CPU.
+    pub cpu: u32,
+    /// Process id (thread group) that was on the CPU; 0 when idle.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Its command name: any bytes but NUL, up to 15. Escape before printing.
+    pub comm: Vec<u8>,
+    /// The packet as it was there.
+    pub packet: Packet,
+    /// What the attach point means for the packet's life.
+    pub sign: Sign,
+}
+
+/// The packet's state at an event.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Packet {
+    /// Network layer, if the headers could be read.
+    pub tuple: Option<Tuple>,
+    /// `skb->protocol`, an EtherType in host byte order; 0 while it isn't set.
+    pub ethertype: u16,
+    /// `skb->len` in bytes.
+    pub len: u32,
+    /// `skb->mark`.
+    pub mark: u32,
+    /// Index of `skb->dev`; 0 without a device.
+    pub ifindex: u32,
+    /// Name of `skb->dev`: any bytes but NUL, up to 15; empty without a device. Escape before printing.
+    pub ifname: Vec<u8>,
+    /// Inode of the network namespace (of the device, else of the socket); 0 where neither is set.
+    pub netns: u32,
+}
+
+/// Addresses and ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Source and destination port of TCP, UDP and SCTP; for ICMP its type and code; none for others and for
+    /// later fragments.
+    pub ports: Option<(u16, u16)>,
+}
+
+/// What an event says about the packet's life, beside having been there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// Nothing more.
+    Passed,
+    /// Its data was copied to a process (`skb_copy_datagram_iovec` and its like).
+    Copied,
+    /// It was handed to a device's driver, which answered with this code (0: taken).
+    Transmitted {
+        /// `netdev_tx_t`.
+        code: i32,
+    },
+    /// This skb now shares or copies the data of `from`, which is followed.
+    Cloned {
+        /// The other skb.
+        from: u64,
+    },
+    /// Freed as dropped, with `enum skb_drop_reason`, where the kernel has one (5.17+), and the address of the code
+    /// that dropped it.
+    Dropped {
+        /// The reason's number, if the kernel gives one.
+        reason: Option<u32>,
+        /// Code address; 0 if not known.
+        location: u64,
+    },
+    /// Freed as consumed: done with, not dropped.
+    Consumed,
+    /// Its memory went back; nothing follows for this skb in this journey.
+    Freed,
+}

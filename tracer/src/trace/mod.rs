@@ -1,0 +1,3 @@
+//! Following packets: scan, program, events, journeys, renderers.
+
+pub mod event;

@@ -125,9 +125,31 @@ pub trait Types {
     fn get(&self, id: TypeId) -> Option<KType>;
 }
 
+/// The machine's architecture, as far as programs depend on it: where `struct pt_regs` keeps arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arch {
+    /// x86, 64 bits.
+    X86_64,
+    /// Arm, 64 bits.
+    Aarch64,
+}
+
+impl Default for Arch {
+    /// The architecture that this crate was built for; x86_64 where it is neither.
+    fn default() -> Arch {
+        if cfg!(target_arch = "aarch64") {
+            Arch::Aarch64
+        } else {
+            Arch::X86_64
+        }
+    }
+}
+
 /// What the running kernel can do, as far as code generation asks. Probed once by the crate above.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Features {
+    /// The architecture.
+    pub arch: Arch,
     /// Atomic operations that return the old value, exchange and compare-exchange (5.12+).
     pub atomic_fetch: bool,
     /// Signed division, sign-extending loads, byte swaps without a direction: cpu v4 (6.6+).

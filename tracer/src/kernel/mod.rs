@@ -1,1 +1,20 @@
 //! The only room with system calls and `unsafe`.
+//!
+//! [`sys`] is the seam that tests fake; [`program`], [`maps`] and [`ring`] load and talk to programs.
+
+pub mod maps;
+pub mod program;
+pub mod ring;
+pub mod sys;
+
+/// Something that this machine or this user lacks. Ends the run with exit code 1.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {why}; {fix}")]
+pub struct Lacking {
+    /// What can't be done.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// The way out.
+    pub fix: String,
+}

@@ -1,0 +1,335 @@
+//! Programs: loaded from generated code, run for tests, asked for their statistics.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use ktrail_ebpf::codegen::Object;
+use ktrail_ebpf::ir::{ProgramKind, Span};
+use ktrail_ebpf::isa::Insn;
+
+use super::maps::Maps;
+use super::sys::{self, Command, ObjInfo, ProgLoad, ProgTestRun, SysError, addr_of, addr_of_mut};
+
+/// How a program will be attached, where the kernel wants to know when it loads, numbered as
+/// `enum bpf_attach_type` of the kernel's UAPI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttachType {
+    /// `tp_btf`: a tracepoint with typed arguments (5.5+).
+    TraceRawTp = 23,
+    /// A function's entry by trampoline (5.5+).
+    TraceFentry = 24,
+    /// A function's return by trampoline (5.5+).
+    TraceFexit = 25,
+    /// A perf event, which a kprobe is one of, by a link (5.15+).
+    PerfEvent = 41,
+    /// Many functions by fprobe (5.18+).
+    TraceKprobeMulti = 42,
+    /// Entry and return of many functions together (6.10+).
+    TraceKprobeSession = 56,
+    /// Many functions by trampoline (7.2+).
+    TraceFentryMulti = 59,
+}
+
+/// What loading is told beside the program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions<'a> {
+    /// How it will be attached, where its kind leaves a choice: kprobe-multi for [`ProgramKind::Kprobe`], fentry
+    /// or fexit for [`ProgramKind::Tracing`], whose default is `tp_btf`.
+    pub attach_type: Option<AttachType>,
+    /// BTF id of the function, or of the tracepoint's typedef, for [`ProgramKind::Tracing`].
+    pub attach_btf_id: u32,
+    /// The module's BTF that the id is in; none for the kernel's own ([`super::btf::object_fd`]).
+    pub attach_btf_obj: Option<BorrowedFd<'a>>,
+    /// A name other than the object's.
+    pub name: Option<&'a str>,
+}
+
+/// A program that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+pub struct LoadError {
+    /// The program's name.
+    pub program: String,
+    /// The kernel's answer.
+    pub error: SysError,
+    /// What the kernel's verifier said; empty if it never came to that.
+    pub log: String,
+    /// The instruction that the verifier stopped at, if its log tells.
+    pub insn: Option<usize>,
+    /// Where that instruction comes from; [`Span::NONE`] if nobody knows.
+    pub span: Span,
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "program {}: {}", self.program, self.error)?;
+        match self.error.errno {
+            libc::EPERM if self.log.is_empty() => {
+                write!(f, "; run as root or with CAP_BPF and CAP_PERFMON")
+            }
+            _ => match verdict(&self.log) {
+                Some(line) => write!(f, "; the kernel's verifier: {line}"),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// The line of a verifier's log that says why: the last one that is not statistics.
+fn verdict(log: &str) -> Option<&str> {
+    log.lines()
+        .rev()
+        .map(str::trim)
+        .find(|l| !l.is_empty() && !l.starts_with("processed ") && !l.starts_with("verification time"))
+}
+
+/// The last instruction that a verifier's log names, as in `12: (79) r1 = *(u64 *)(r2 +0)`.
+fn last_insn(log: &str) -> Option<usize> {
+    log.lines().rev().find_map(|line| {
+        let (number, rest) = line.trim().split_once(": ")?;
+        rest.starts_with('(').then(|| number.parse().ok())?
+    })
+}
+
+/// A loaded program. Dropping it closes our descriptor; what it is attached to keeps it alive.
+#[derive(Debug)]
+pub struct Program {
+    fd: OwnedFd,
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// `enum bpf_prog_type`, and how programs of that kind are attached by default.
+fn prog_type(kind: ProgramKind) -> (u32, u32) {
+    match kind {
+        ProgramKind::Kprobe => (2, 0),
+        ProgramKind::SchedCls => (3, 0),
+        ProgramKind::Tracepoint => (5, 0),
+        ProgramKind::PerfEvent => (7, 0),
+        ProgramKind::RawTracepoint => (17, 0),
+        ProgramKind::Tracing => (26, AttachType::TraceRawTp as u32),
+        ProgramKind::TracingMulti => (26, AttachType::TraceFentryMulti as u32),
+    }
+}
+
+/// Load a program. Its maps are taken from `maps` by name.
+///
+/// The verifier's log costs time, so the first attempt does without; a refusal is repeated with it.
+///
+/// # Errors
+/// See [`LoadError`].
+///
+/// # Panics
+/// If `maps` lacks one of the object's maps.
+pub fn load(object: &Object, maps: &Maps, options: &LoadOptions<'_>) -> Result<Program, LoadError> {
+    let insns = relocated(object, maps);
+    let (prog_type, default_attach) = prog_type(object.kind);
+    let mut attr = ProgLoad {
+        prog_type,
+        insn_cnt: insns.len() as u32,
+        insns: addr_of(&insns),
+        license: addr_of(c"GPL".to_bytes_with_nul()),
+        prog_name: sys::object_name(options.name.unwrap_or(&object.name)),
+        expected_attach_type: options.attach_type.map_or(default_attach, |t| t as u32),
+        attach_btf_id: options.attach_btf_id,
+        attach_btf_obj_fd: options.attach_btf_obj.map_or(0, |fd| fd.as_raw_fd() as u32),
+        ..ProgLoad::default()
+    };
+    let first = match sys::bpf_fd(Command::ProgLoad, &mut attr) {
+        Ok(fd) => return Ok(Program { fd }),
+        Err(error) => error,
+    };
+    let (fd, log) = load_with_log(&mut attr);
+    match fd {
+        // Refused once and accepted now: memory was short, or a signal came in between.
+        Ok(fd) => Ok(Program { fd }),
+        Err(error) => {
+            let insn = last_insn(&log);
+            Err(LoadError {
+                program: object.name.clone(),
+                // The first answer is the one without the log's own troubles.
+                error: if error.errno == libc::ENOSPC { first } else { error },
+                insn,
+                span: insn
+                    .and_then(|i| object.spans.get(i).copied())
+                    .unwrap_or(Span::NONE),
+                log,
+            })
+        }
+    }
+}
+
+/// Load once more, with the verifier's log, in a buffer that grows until the log fits.
+fn load_with_log(attr: &mut ProgLoad) -> (Result<OwnedFd, SysError>, String) {
+    // The kernel refuses buffers above 16 MiB before 5.13.
+    const SIZES: [usize; 3] = [64 << 10, 1 << 20, (16 << 20) - 1];
+    let mut last = None;
+    for size in SIZES {
+        let mut log = vec![0_u8; size];
+        attr.log_level = 1;
+        attr.log_size = size as u32;
+        attr.log_buf = addr_of_mut(&mut log);
+        let result = sys::bpf_fd(Command::ProgLoad, attr);
+        let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
+        let text = String::from_utf8_lossy(&log[..end]).into_owned();
+        // From 6.4 on a log that does not fit keeps its end and loads report the real error first.
+        let full = matches!(&result, Err(e) if e.errno == libc::ENOSPC);
+        last = Some((result, text));
+        if !full {
+            break;
+        }
+    }
+    last.expect("there is at least one size")
+}
+
+/// The instructions with the maps' descriptors filled in, as `struct bpf_insn`.
+fn relocated(object: &Object, maps: &Maps) -> Vec<u64> {
+    const BPF_PSEUDO_MAP_FD: u8 = 1;
+    const BPF_PSEUDO_MAP_VALUE: u8 = 2;
+    let mut insns = object.insns.clone();
+    for reloc in &object.relocs {
+        let decl = &object.maps[reloc.map.0 as usize];
+        let map = maps
+            .get(&decl.name)
+            .unwrap_or_else(|| panic!("map {} was not created", decl.name));
+        let insn = &mut insns[reloc.insn];
+        insn.imm = map.as_fd().as_raw_fd();
+        match reloc.value_off {
+            None => insn.src = BPF_PSEUDO_MAP_FD,
+            Some(off) => {
+                insn.src = BPF_PSEUDO_MAP_VALUE;
+                insns[reloc.insn + 1].imm = off as i32;
+            }
+        }
+    }
+    insns.iter().map(encode).collect()
+}
+
+/// `struct bpf_insn` as a number in the machine's byte order.
+fn encode(insn: &Insn) -> u64 {
+    // The two register numbers are bit-fields: the destination comes first, in the low bits on little-endian.
+    let regs = match cfg!(target_endian = "little") {
+        true => insn.src << 4 | insn.dst & 0xf,
+        false => insn.dst << 4 | insn.src & 0xf,
+    };
+    let [o0, o1] = insn.off.to_ne_bytes();
+    let [i0, i1, i2, i3] = insn.imm.to_ne_bytes();
+    u64::from_ne_bytes([insn.code, regs, o0, o1, i0, i1, i2, i3])
+}
+
+/// What the kernel counts about a program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Nanoseconds spent in it; 0 unless `kernel.bpf_stats_enabled` is set.
+    pub run_time_ns: u64,
+    /// How often it ran; 0 unless `kernel.bpf_stats_enabled` is set.
+    pub run_cnt: u64,
+    /// How often it was skipped since the CPU was in a program already (5.12+). Counted for kprobes on 6.7+.
+    pub recursion_misses: u64,
+}
+
+/// What `BPF_PROG_TEST_RUN` gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestRun {
+    /// What the program returned.
+    pub retval: u32,
+    /// Nanoseconds a run, on average.
+    pub duration_ns: u32,
+    /// The packet as the program left it.
+    pub data: Vec<u8>,
+}
+
+impl Program {
+    /// What the kernel counted so far.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn stats(&self) -> Result<Stats, SysError> {
+        const RUN_TIME_NS: usize = std::mem::offset_of!(aya_obj::generated::bpf_prog_info, run_time_ns);
+        let mut info = [0_u64; 28];
+        let mut attr = ObjInfo {
+            bpf_fd: self.fd.as_raw_fd() as u32,
+            info_len: size_of_val(&info) as u32,
+            info: addr_of_mut(&mut info),
+        };
+        sys::bpf(Command::ObjGetInfoByFd, &mut attr)?;
+        let at = |offset: usize| info[offset / 8];
+        Ok(Stats {
+            run_time_ns: at(RUN_TIME_NS),
+            run_cnt: at(RUN_TIME_NS + 8),
+            recursion_misses: at(RUN_TIME_NS + 16),
+        })
+    }
+
+    /// Run a `SchedCls` program on a packet, `repeat` times (at least once).
+    ///
+    /// # Errors
+    /// The kernel's: EINVAL for a packet shorter than an Ethernet header (14 bytes).
+    pub fn test_run(&self, data: &[u8], repeat: u32) -> Result<TestRun, SysError> {
+        // Programs may push headers; the kernel says ENOSPC if even this is too small.
+        let mut out = vec![0_u8; data.len() + 256];
+        let mut attr = ProgTestRun {
+            prog_fd: self.fd.as_raw_fd() as u32,
+            data_size_in: data.len() as u32,
+            data_in: addr_of(data),
+            data_size_out: out.len() as u32,
+            data_out: addr_of_mut(&mut out),
+            repeat,
+            ..ProgTestRun::default()
+        };
+        sys::bpf(Command::ProgTestRun, &mut attr)?;
+        out.truncate(attr.data_size_out as usize);
+        Ok(TestRun {
+            retval: attr.retval,
+            duration_ns: attr.duration,
+            data: out,
+        })
+    }
+
+    /// Run a `RawTracepoint` program once with these arguments (5.10+). Returns what it returned.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn test_run_args(&self, args: &[u64]) -> Result<u32, SysError> {
+        let mut attr = ProgTestRun {
+            prog_fd: self.fd.as_raw_fd() as u32,
+            ctx_size_in: size_of_val(args) as u32,
+            ctx_in: addr_of(args),
+            ..ProgTestRun::default()
+        };
+        sys::bpf(Command::ProgTestRun, &mut attr)?;
+        Ok(attr.retval)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "0: R1=ctx() R10=fp0\n0: (79) r1 = *(u64 *)(r1 +0)\n1: (79) r0 = *(u64 *)(r1 +8)\n\
+        R1 invalid mem access 'scalar'\nprocessed 2 insns (limit 1000000) max_states_per_insn 0\n";
+
+    #[test]
+    fn the_verifiers_log_is_read() {
+        assert_eq!(verdict(LOG), Some("R1 invalid mem access 'scalar'"));
+        assert_eq!(last_insn(LOG), Some(1));
+        assert_eq!(verdict(""), None);
+        assert_eq!(last_insn("unreachable insn 3\n"), None);
+    }
+
+    #[test]
+    fn instructions_encode_as_the_uapi_has_them() {
+        let insn = Insn {
+            code: 0x79,
+            dst: 1,
+            src: 10,
+            off: -8,
+            imm: 0x0102_0304,
+        };
+        if cfg!(target_endian = "little") {
+            assert_eq!(encode(&insn).to_ne_bytes(), [0x79, 0xa1, 0xf8, 0xff, 4, 3, 2, 1]);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Loading, maps, rings and test runs against the kernel that runs the tests. Needs root; says so if it isn't.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use ktrail::kernel::maps::Maps;
+use ktrail::kernel::program::{self, LoadOptions};
+use ktrail::kernel::ring::Ring;
+use ktrail_ebpf::codegen::{Object, Reloc};
+use ktrail_ebpf::ir::{MapDecl, MapKind, MapRef, ProgramKind, Span};
+use ktrail_ebpf::isa::Insn;
+
+/// Why the kernel's tests can't run here, if they can't.
+fn not_here() -> Option<&'static str> {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let effective = status
+        .lines()
+        .find_map(|l| l.strip_prefix("CapEff:"))
+        .and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
+        .expect("CapEff is there");
+    const CAP_SYS_ADMIN: u32 = 21;
+    (effective >> CAP_SYS_ADMIN & 1 == 0).then_some("needs root")
+}
+
+/// Skip the rest of a test, by name and reason.
+macro_rules! or_skip {
+    ($name:literal) => {
+        if let Some(reason) = not_here() {
+            eprintln!("skipped: {}: {reason}", $name);
+            return;
+        }
+    };
+}
+
+fn decl(name: &str, kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> MapDecl {
+    MapDecl {
+        name: name.into(),
+        kind,
+        key_size,
+        value_size,
+        max_entries,
+    }
+}
+
+fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Insn {
+    Insn {
+        code,
+        dst,
+        src,
+        off,
+        imm,
+    }
+}
+
+fn object(kind: ProgramKind, insns: Vec<Insn>, relocs: Vec<Reloc>, maps: Vec<MapDecl>) -> Object {
+    Object {
+        name: "host test".into(),
+        kind,
+        spans: (0..insns.len() as u32)
+            .map(|i| Span { start: i, end: i + 1 })
+            .collect(),
+        insns,
+        relocs,
+        maps,
+        funcs: Vec::new(),
+    }
+}
+
+#[test]
+fn a_program_runs_and_its_record_arrives() {
+    or_skip!("a_program_runs_and_its_record_arrives");
+    let maps = vec![decl("events", MapKind::RingBuf, 0, 0, 1 << 16)];
+    // *(u64 *)(r10 - 8) = 0x1234; bpf_ringbuf_output(events, r10 - 8, 8, 0); return 7
+    let insns = vec![
+        insn(0x7a, 10, 0, -8, 0x1234),
+        insn(0x18, 1, 0, 0, 0),
+        insn(0, 0, 0, 0, 0),
+        insn(0xbf, 2, 10, 0, 0),
+        insn(0x07, 2, 0, 0, -8),
+        insn(0xb7, 3, 0, 0, 8),
+        insn(0xb7, 4, 0, 0, 0),
+        insn(0x85, 0, 0, 0, 130),
+        insn(0xb7, 0, 0, 0, 7),
+        insn(0x95, 0, 0, 0, 0),
+    ];
+    let relocs = vec![Reloc {
+        insn: 1,
+        map: MapRef(0),
+        value_off: None,
+    }];
+    let object = object(ProgramKind::SchedCls, insns, relocs, maps);
+    let maps = Maps::create(&object.maps).expect("the ring can be made");
+    let program = program::load(&object, &maps, &LoadOptions::default()).expect("it loads");
+    let mut ring = Ring::open(maps.get("events").expect("it was declared")).expect("it maps");
+    assert!(
+        !ring.wait(Duration::ZERO).expect("poll works"),
+        "nothing is there yet"
+    );
+
+    let packet = [0_u8; 64];
+    let run = program.test_run(&packet, 3).expect("test run works");
+    assert_eq!(run.retval, 7);
+    assert_eq!(run.data, packet);
+
+    assert!(ring.wait(Duration::from_secs(1)).expect("poll works"));
+    let mut records = Vec::new();
+    assert_eq!(ring.drain_some(1, |r| records.push(r.to_vec())), 1);
+    assert_eq!(ring.drain(|r| records.push(r.to_vec())), 2);
+    assert_eq!(records, vec![0x1234_u64.to_ne_bytes().to_vec(); 3]);
+    program.stats().expect("statistics are there");
+}
+
+#[test]
+fn a_map_value_is_addressed_directly() {
+    or_skip!("a_map_value_is_addressed_directly");
+    let maps = vec![decl("config", MapKind::Array, 4, 16, 1)];
+    // r1 = &config[0] + 8; return *(u32 *)r1
+    let insns = vec![
+        insn(0x18, 1, 0, 0, 0),
+        insn(0, 0, 0, 0, 0),
+        insn(0x61, 0, 1, 0, 0),
+        insn(0x95, 0, 0, 0, 0),
+    ];
+    let relocs = vec![Reloc {
+        insn: 0,
+        map: MapRef(0),
+        value_off: Some(8),
+    }];
+    let object = object(ProgramKind::SchedCls, insns, relocs, maps);
+    let maps = Maps::create(&object.maps).expect("the map can be made");
+    let mut value = [0_u8; 16];
+    value[8] = 42;
+    maps.get("config")
+        .expect("it was declared")
+        .update(&0_u32.to_ne_bytes(), &value)
+        .expect("it can be set");
+    let program = program::load(&object, &maps, &LoadOptions::default()).expect("it loads");
+    assert_eq!(program.test_run(&[0; 14], 1).expect("it runs").retval, 42);
+}
+
+#[test]
+fn a_refusal_carries_the_verifiers_words_and_the_place() {
+    or_skip!("a_refusal_carries_the_verifiers_words_and_the_place");
+    // r0 = 0; r0 = *(u64 *)(r0 + 0): a load from a number.
+    let insns = vec![
+        insn(0xb7, 0, 0, 0, 0),
+        insn(0x79, 0, 0, 0, 0),
+        insn(0x95, 0, 0, 0, 0),
+    ];
+    let object = object(ProgramKind::Kprobe, insns, Vec::new(), Vec::new());
+    let error = program::load(&object, &Maps::default(), &LoadOptions::default())
+        .expect_err("the verifier refuses it");
+    assert_eq!(error.insn, Some(1));
+    assert_eq!(error.span, Span { start: 1, end: 2 });
+    assert!(error.log.contains("R0 invalid mem access"), "{}", error.log);
+    assert!(
+        error
+            .to_string()
+            .contains("the kernel's verifier: R0 invalid mem access"),
+        "{error}"
+    );
+}
+
+#[test]
+fn maps_keep_what_they_are_given() {
+    or_skip!("maps_keep_what_they_are_given");
+    let maps = Maps::create(&[
+        decl("hash", MapKind::Hash, 2, 4, 8),
+        decl("percpu", MapKind::PercpuHash, 1, 12, 8),
+        decl("counters", MapKind::PercpuArray, 4, 8, 3),
+    ])
+    .expect("they can be made");
+    let hash = maps.get("hash").expect("it is there");
+    assert_eq!(hash.lookup(b"ab").expect("lookup works"), None);
+    hash.update(b"ab", b"1234").expect("update works");
+    hash.update(b"cd", b"5678").expect("update works");
+    assert_eq!(
+        hash.lookup(b"ab").expect("lookup works").as_deref(),
+        Some(&b"1234"[..])
+    );
+    let mut keys = hash.keys().expect("keys work");
+    keys.sort();
+    assert_eq!(keys, [b"ab".to_vec(), b"cd".to_vec()]);
+    assert!(hash.delete(b"ab").expect("delete works"));
+    assert!(!hash.delete(b"ab").expect("delete works"));
+
+    let percpu = maps.get("percpu").expect("it is there");
+    percpu.update(b"k", b"twelve bytes").expect("update works");
+    let values = percpu
+        .lookup_per_cpu(b"k")
+        .expect("lookup works")
+        .expect("the key is there");
+    assert_eq!(values.len(), ktrail::kernel::maps::possible_cpus());
+    assert!(values.iter().all(|v| v == b"twelve bytes"));
+
+    let counters = maps.get("counters").expect("it is there");
+    counters
+        .update(&1_u32.to_ne_bytes(), &5_u64.to_ne_bytes())
+        .expect("update works");
+    assert_eq!(
+        counters.counter(1).expect("lookup works"),
+        5 * ktrail::kernel::maps::possible_cpus() as u64
+    );
+    assert_eq!(counters.counter(2).expect("lookup works"), 0);
+}
+
+#[test]
+fn one_name_is_one_map() {
+    or_skip!("one_name_is_one_map");
+    let shape = decl("shared", MapKind::Array, 4, 8, 1);
+    let mut maps = Maps::create(std::slice::from_ref(&shape)).expect("it can be made");
+    maps.add(std::slice::from_ref(&shape))
+        .expect("the same is shared");
+    assert_eq!(maps.iter().count(), 1);
+    let other = MapDecl {
+        value_size: 4,
+        ..shape
+    };
+    let error = maps.add(&[other]).expect_err("a different shape is an error");
+    assert!(
+        error.to_string().contains("map shared is declared twice"),
+        "{error}"
+    );
+    let _ = maps.get("shared").expect("it is there").as_fd();
+}

@@ -2,6 +2,8 @@
 //!
 //! The crate above implements [`Types`] on the running kernel's BTF; tests implement it on a table.
 
+pub mod field;
+
 /// A BTF type: which BTF object (0 is vmlinux, others are modules) and its id there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TypeId {

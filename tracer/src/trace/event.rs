@@ -10,7 +10,7 @@ use std::net::IpAddr;
 pub struct PointId(pub u32);
 
 /// An attach point's kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PointKind {
     /// A kernel function's entry.
     Function,
@@ -48,8 +48,8 @@ pub struct Event {
     pub tid: u32,
     /// Its command name: any bytes but NUL, up to 15. Escape before printing.
     pub comm: Vec<u8>,
-    /// The packet as it was there.
-    pub packet: Packet,
+    /// The packet as it was there; `None` where it is gone already (freed, or in its driver's hands).
+    pub packet: Option<Packet>,
     /// What the attach point means for the packet's life.
     pub sign: Sign,
 }

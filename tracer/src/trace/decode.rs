@@ -1,0 +1,188 @@
+//! From a report in the ring to an [`Event`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::event::{Event, Packet, PointId, Sign, Tuple};
+use super::record::{self, Record, SignCode};
+
+/// Why a report could not be decoded: the program and the decoder disagree, which is a bug.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// It has another size.
+    #[error("a report of {0} bytes came where {} were due", record::SIZE)]
+    Size(usize),
+    /// It says something that this decoder doesn't know.
+    #[error("a report has the unknown sign {0}")]
+    Sign(u64),
+}
+
+/// Decode a report. `place` finds the point of a probed address.
+///
+/// # Errors
+/// See [`BadRecord`].
+pub fn decode(bytes: &[u8], place: impl Fn(u64) -> Option<PointId>) -> Result<Event, BadRecord> {
+    if bytes.len() != record::SIZE as usize {
+        return Err(BadRecord::Size(bytes.len()));
+    }
+    let number = |field: Record| {
+        let at = field.offset() as usize;
+        let mut word = [0; 8];
+        let size = field.size().bytes() as usize;
+        word[..size].copy_from_slice(&bytes[at..at + size]);
+        u64::from_le_bytes(word)
+    };
+    let text = |(at, len): (u32, u32)| {
+        let bytes = &bytes[at as usize..(at + len) as usize];
+        bytes.split(|&b| b == 0).next().unwrap_or_default().to_vec()
+    };
+    let first = number(Record::Extra0);
+    let sign = match number(Record::Sign) {
+        n if n == SignCode::Passed as u64 => Sign::Passed,
+        n if n == SignCode::Copied as u64 => Sign::Copied,
+        n if n == SignCode::Transmitted as u64 => Sign::Transmitted { code: first as i32 },
+        n if n == SignCode::Cloned as u64 => Sign::Cloned { from: first },
+        n if n == SignCode::Dropped as u64 => Sign::Dropped { reason: None, location: first },
+        n if n == SignCode::DroppedFor as u64 => {
+            Sign::Dropped { reason: Some(number(Record::Extra1) as u32), location: first }
+        }
+        n if n == SignCode::Consumed as u64 => Sign::Consumed,
+        n if n == SignCode::Freed as u64 => Sign::Freed,
+        other => return Err(BadRecord::Sign(other)),
+    };
+    let point = match number(Record::Point) as u32 {
+        record::NO_POINT => place(number(Record::Ip)).unwrap_or(PointId(record::NO_POINT)),
+        point => PointId(point),
+    };
+    let packet = (number(Record::HasState) != 0).then(|| {
+        let held = (number(Record::HeaderLen) as usize).min(record::HEADERS.1 as usize);
+        let headers = &bytes[record::HEADERS.0 as usize..][..held];
+        Packet {
+            tuple: tuple(headers),
+            ethertype: (number(Record::Protocol) as u16).swap_bytes(),
+            len: number(Record::Len) as u32,
+            mark: number(Record::Mark) as u32,
+            ifindex: number(Record::Ifindex) as u32,
+            ifname: text(record::IFNAME),
+            netns: number(Record::Netns) as u32,
+        }
+    });
+    Ok(Event {
+        time: number(Record::Time),
+        journey: number(Record::Journey),
+        skb: number(Record::Skb),
+        point,
+        cpu: number(Record::Cpu) as u32,
+        pid: (number(Record::PidTgid) >> 32) as u32,
+        tid: number(Record::PidTgid) as u32,
+        comm: text(record::COMM),
+        packet,
+        sign,
+    })
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// Addresses and ports of the IPv4 or IPv6 header at the start of `bytes`; `None` for anything else, and where
+/// the header is cut short.
+pub fn tuple(bytes: &[u8]) -> Option<Tuple> {
+    match bytes.first()? >> 4 {
+        4 => {
+            let header: &[u8; 20] = bytes.first_chunk()?;
+            let address = |at: usize| IpAddr::from(<Ipv4Addr>::from(*header[at..].first_chunk::<4>().unwrap_or(&[0; 4])));
+            let len = usize::from(header[0] & 0xf) * 4;
+            let first = (u16::from_be_bytes([header[6], header[7]]) & 0x1fff) == 0;
+            let protocol = header[9];
+            let ports = if first && len >= 20 { bytes.get(len..).and_then(|b| ports(protocol, b)) } else { None };
+            Some(Tuple { src: address(12), dst: address(16), protocol, ports })
+        }
+        6 => {
+            let header: &[u8; 40] = bytes.first_chunk()?;
+            let address =
+                |at: usize| IpAddr::from(Ipv6Addr::from(*header[at..].first_chunk::<16>().unwrap_or(&[0; 16])));
+            let protocol = header[6];
+            Some(Tuple { src: address(8), dst: address(24), protocol, ports: ports(protocol, &bytes[40..]) })
+        }
+        _ => None,
+    }
+}
+
+/// Ports, or ICMP type and code, at the start of a transport header.
+fn ports(protocol: u8, bytes: &[u8]) -> Option<(u16, u16)> {
+    match protocol {
+        TCP | UDP | SCTP => {
+            let b: &[u8; 4] = bytes.first_chunk()?;
+            Some((u16::from_be_bytes([b[0], b[1]]), u16::from_be_bytes([b[2], b[3]])))
+        }
+        ICMP | ICMPV6 => {
+            let b: &[u8; 2] = bytes.first_chunk()?;
+            Some((b[0].into(), b[1].into()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DNS: [u8; 28] = [
+        0x45, 0, 0, 60, 0, 1, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 1, 8, 8, 8, 8, 0xc0, 0, 0, 53, 0, 40, 0, 0,
+    ];
+
+    #[test]
+    fn reads_an_ipv4_tuple() {
+        let tuple = tuple(&DNS).unwrap();
+        assert_eq!(tuple.src.to_string(), "192.0.2.1");
+        assert_eq!(tuple.dst.to_string(), "8.8.8.8");
+        assert_eq!((tuple.protocol, tuple.ports), (17, Some((49152, 53))));
+    }
+
+    #[test]
+    fn a_later_fragment_has_no_ports() {
+        let mut later = DNS;
+        later[7] = 10;
+        assert_eq!(tuple(&later).unwrap().ports, None);
+    }
+
+    #[test]
+    fn any_truncation_is_read_without_panic() {
+        for len in 0..DNS.len() {
+            let got = tuple(&DNS[..len]);
+            assert_eq!(got.is_some(), len >= 20, "{len} bytes");
+            if let Some(t) = got {
+                assert_eq!(t.ports.is_some(), len >= 24, "{len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn decodes_what_the_layout_says() {
+        let mut bytes = [0u8; record::SIZE as usize];
+        let mut put = |field: Record, value: u64| {
+            let size = field.size().bytes() as usize;
+            bytes[field.offset() as usize..][..size].copy_from_slice(&value.to_le_bytes()[..size]);
+        };
+        put(Record::Time, 5);
+        put(Record::Point, u64::from(record::NO_POINT));
+        put(Record::Ip, 0xffff_0001);
+        put(Record::PidTgid, (7 << 32) | 8);
+        put(Record::Sign, SignCode::DroppedFor as u64);
+        put(Record::Extra1, 9);
+        put(Record::HasState, 1);
+        put(Record::HeaderLen, 1000);
+        put(Record::Protocol, 0x0008);
+        bytes[record::HEADERS.0 as usize..][..28].copy_from_slice(&DNS);
+        bytes[record::COMM.0 as usize..][..4].copy_from_slice(b"dig\0");
+        let event = decode(&bytes, |ip| (ip == 0xffff_0001).then_some(PointId(3))).unwrap();
+        assert_eq!((event.time, event.point, event.pid, event.tid), (5, PointId(3), 7, 8));
+        assert_eq!(event.comm, b"dig");
+        assert_eq!(event.sign, Sign::Dropped { reason: Some(9), location: 0 });
+        let packet = event.packet.unwrap();
+        assert_eq!((packet.ethertype, packet.tuple), (0x0800, tuple(&DNS)));
+        assert_eq!(decode(&bytes[1..], |_| None), Err(BadRecord::Size(record::SIZE as usize - 1)));
+    }
+}

@@ -1,0 +1,65 @@
+//! Where this kernel keeps what the tracer reads, by BTF.
+
+use ktrail_ebpf::kernel::{Types, field};
+
+/// Offsets in bytes within the struct that each name starts with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // each is a field of the kernel's struct of that name
+pub struct Offsets {
+    pub skb_len: u32,
+    pub skb_mark: u32,
+    pub skb_protocol: u32,
+    pub skb_network_header: u32,
+    pub skb_mac_header: u32,
+    pub skb_tail: u32,
+    pub skb_head: u32,
+    pub skb_data: u32,
+    pub skb_dev: u32,
+    pub skb_sk: u32,
+    pub skb_dst: u32,
+    pub dev_ifindex: u32,
+    pub dev_name: u32,
+    pub dev_net: u32,
+    pub sock_net: u32,
+    pub net_inum: u32,
+}
+
+/// A field that this kernel's BTF doesn't have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this kernel's BTF has no field {path} in struct {owner}: ktrail does not know this kernel's packets")]
+pub struct Missing {
+    /// The struct.
+    pub owner: &'static str,
+    /// The dotted path.
+    pub path: &'static str,
+}
+
+impl Offsets {
+    /// Look them all up.
+    ///
+    /// # Errors
+    /// The first field that is missing.
+    pub fn resolve(types: &dyn Types) -> Result<Offsets, Missing> {
+        let at = |owner, path| {
+            field::path(types, owner, path).map(|f| f.offset()).ok_or(Missing { owner, path })
+        };
+        Ok(Offsets {
+            skb_len: at("sk_buff", "len")?,
+            skb_mark: at("sk_buff", "mark")?,
+            skb_protocol: at("sk_buff", "protocol")?,
+            skb_network_header: at("sk_buff", "network_header")?,
+            skb_mac_header: at("sk_buff", "mac_header")?,
+            skb_tail: at("sk_buff", "tail")?,
+            skb_head: at("sk_buff", "head")?,
+            skb_data: at("sk_buff", "data")?,
+            skb_dev: at("sk_buff", "dev")?,
+            skb_sk: at("sk_buff", "sk")?,
+            skb_dst: at("sk_buff", "_skb_refdst")?,
+            dev_ifindex: at("net_device", "ifindex")?,
+            dev_name: at("net_device", "name")?,
+            dev_net: at("net_device", "nd_net.net")?,
+            sock_net: at("sock", "__sk_common.skc_net.net")?,
+            net_inum: at("net", "ns.inum")?,
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! What is attached where: functions and tracepoints grouped by the program that serves them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::event::{Point, PointId, PointKind};
+use super::program::{Role, SkbArg};
+
+/// A function or a tracepoint that takes an skb, as the scan of BTF found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What the reader sees.
+    pub point: Point,
+    /// Where the skb is among its arguments.
+    pub skb: SkbArg,
+    /// How many arguments it has.
+    pub params: u8,
+}
+
+/// Attach points that one program serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// What its points are.
+    pub kind: PointKind,
+    /// Where the skb is.
+    pub skb: SkbArg,
+    /// What the points mean.
+    pub role: Role,
+    /// The points.
+    pub points: Vec<PointId>,
+}
+
+/// Functions that run while an skb is being released. Its headers may still look like a packet's, so that a
+/// journey would begin a second time there.
+const RELEASING: &[&str] = &[
+    "__consume_stateless_skb",
+    "__dev_kfree_skb_any",
+    "__dev_kfree_skb_irq",
+    "__kfree_skb",
+    "__kfree_skb_defer",
+    "__napi_kfree_skb",
+    "__sock_wfree",
+    "consume_skb",
+    "dev_consume_skb_any_reason",
+    "dev_kfree_skb_any_reason",
+    "dev_kfree_skb_irq_reason",
+    "kfree_skb",
+    "kfree_skb_list_reason",
+    "kfree_skb_napi_cache",
+    "kfree_skb_partial",
+    "kfree_skb_reason",
+    "napi_consume_skb",
+    "napi_skb_cache_put",
+    "napi_skb_free_stolen_head",
+    "sk_skb_reason_drop",
+    "skb_attempt_defer_free",
+    "skb_free_head",
+    "skb_release_all",
+    "skb_release_data",
+    "skb_release_head_state",
+    "sock_efree",
+    "sock_omalloc_release",
+    "sock_rfree",
+    "sock_wfree",
+    "tcp_wfree",
+    "unix_destruct_scm",
+];
+
+/// Functions that make one skb of another: name, position of the new one, position of the original. Of each line
+/// the first that can be attached is enough: the others call it.
+const CLONING: &[&[(&str, u8, u8)]] = &[
+    &[("__copy_skb_header", 0, 1)],
+    &[("__skb_clone", 0, 1), ("skb_copy_header", 0, 1)],
+    &[("ip_copy_metadata", 0, 1)],
+    &[("ip6_copy_metadata", 0, 1)],
+];
+
+/// The role of a function of the kernel itself.
+fn function_role(name: &str, attachable: &HashSet<&str>) -> (Role, Option<SkbArg>) {
+    let cloning = CLONING.iter().flat_map(|line| line.iter()).find(|(n, ..)| *n == name);
+    if let Some(&(_, new, from)) = cloning {
+        let copies_elsewhere = attachable.contains("__copy_skb_header") && matches!(name, "__skb_clone" | "skb_copy_header");
+        if !copies_elsewhere {
+            return (Role::Clone { from }, Some(SkbArg { index: new, indirect: false }));
+        }
+        // The new skb is not one yet.
+        return (Role::Pass, Some(SkbArg { index: from, indirect: false }));
+    }
+    let role = match name {
+        "kfree_skbmem" | "napi_skb_cache_put" => Role::Free { only_if: None },
+        // Frees the skb alone when its head lives on in another; otherwise goes through kfree_skbmem.
+        "kfree_skb_partial" => Role::Free { only_if: Some(1) },
+        "pskb_expand_head" => Role::Reallocate,
+        _ if RELEASING.contains(&name) => Role::PassFollowed,
+        _ => Role::Pass,
+    };
+    (role, None)
+}
+
+/// The role of a tracepoint. `last`: nothing but tracepoints is attached, so that a freed skb isn't seen again.
+fn tracepoint_role(name: &str, params: u8, last: bool) -> Role {
+    match name {
+        "kfree_skb" => Role::Drop { location: 1, reason: (params > 2).then_some(2), last },
+        "consume_skb" => Role::Consume { last },
+        "skb_copy_datagram_iovec" => Role::Copy,
+        "net_dev_xmit" => Role::Transmit { code: 1 },
+        _ => Role::Pass,
+    }
+}
+
+/// Group candidates by the program that they need. A candidate's number is its position.
+pub fn group(candidates: &[Candidate]) -> Vec<Group> {
+    let functions: HashSet<&str> = candidates
+        .iter()
+        .filter(|c| c.point.kind == PointKind::Function && c.point.module.is_empty())
+        .map(|c| c.point.name.as_str())
+        .collect();
+    let mut groups: BTreeMap<(PointKind, SkbArg, Role), Vec<PointId>> = BTreeMap::new();
+    for (number, candidate) in (0..).zip(candidates) {
+        let (role, skb) = role(candidate, &functions);
+        let key = (candidate.point.kind, skb.unwrap_or(candidate.skb), role);
+        groups.entry(key).or_default().push(PointId(number));
+    }
+    groups.into_iter().map(|((kind, skb, role), points)| Group { kind, skb, role, points }).collect()
+}
+
+fn role(candidate: &Candidate, functions: &HashSet<&str>) -> (Role, Option<SkbArg>) {
+    let name = candidate.point.name.as_str();
+    match candidate.point.kind {
+        _ if !candidate.point.module.is_empty() => (Role::Pass, None),
+        PointKind::Function => function_role(name, functions),
+        PointKind::Tracepoint => (tracepoint_role(name, candidate.params, functions.is_empty()), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str, kind: PointKind, index: u8, params: u8) -> Candidate {
+        let point = Point { name: name.into(), module: String::new(), kind };
+        Candidate { point, skb: SkbArg { index, indirect: false }, params }
+    }
+
+    fn role_of(groups: &[Group], point: u32) -> (Role, u8) {
+        let group = groups.iter().find(|g| g.points.contains(&PointId(point))).unwrap();
+        (group.role, group.skb.index)
+    }
+
+    #[test]
+    fn one_function_of_a_chain_tells_of_clones() {
+        use PointKind::Function;
+        let both = [candidate("__skb_clone", Function, 0, 2), candidate("__copy_skb_header", Function, 0, 2)];
+        let groups = group(&both);
+        assert_eq!(role_of(&groups, 0), (Role::Pass, 1), "the original passes; the clone is none yet");
+        assert_eq!(role_of(&groups, 1), (Role::Clone { from: 1 }, 0));
+        let groups = group(&both[..1]);
+        assert_eq!(role_of(&groups, 0), (Role::Clone { from: 1 }, 0));
+    }
+
+    #[test]
+    fn a_drop_is_the_last_word_only_where_functions_are_not_seen() {
+        use PointKind::{Function, Tracepoint};
+        let drop = candidate("kfree_skb", Tracepoint, 0, 4);
+        let alone = group(std::slice::from_ref(&drop));
+        assert_eq!(role_of(&alone, 0).0, Role::Drop { location: 1, reason: Some(2), last: true });
+        let with = group(&[drop, candidate("ip_rcv", Function, 0, 4)]);
+        assert_eq!(role_of(&with, 0).0, Role::Drop { location: 1, reason: Some(2), last: false });
+    }
+}

@@ -42,14 +42,21 @@ fn member_within(types: &dyn Types, owner: TypeId, name: &str, depth: u32) -> Op
         return None;
     };
     if let Some(found) = members.iter().find(|m| m.name == name) {
-        return Some(Field { ty: found.ty, bit_offset: found.bit_offset, bits: found.bits });
+        return Some(Field {
+            ty: found.ty,
+            bit_offset: found.bit_offset,
+            bits: found.bits,
+        });
     }
     if depth == 16 {
         return None;
     }
     members.iter().filter(|m| m.name.is_empty()).find_map(|m| {
         let inner = member_within(types, m.ty, name, depth + 1)?;
-        Some(Field { bit_offset: m.bit_offset + inner.bit_offset, ..inner })
+        Some(Field {
+            bit_offset: m.bit_offset + inner.bit_offset,
+            ..inner
+        })
     })
 }
 
@@ -57,10 +64,17 @@ fn member_within(types: &dyn Types, owner: TypeId, name: &str, depth: u32) -> Op
 /// pointers.
 pub fn path(types: &dyn Types, strukt: &str, dotted: &str) -> Option<Field> {
     let owner = types.by_name(Space::Struct, strukt)?;
-    let mut at = Field { ty: owner, bit_offset: 0, bits: 0 };
+    let mut at = Field {
+        ty: owner,
+        bit_offset: 0,
+        bits: 0,
+    };
     for name in dotted.split('.') {
         let inner = member(types, at.ty, name)?;
-        at = Field { bit_offset: at.bit_offset + inner.bit_offset, ..inner };
+        at = Field {
+            bit_offset: at.bit_offset + inner.bit_offset,
+            ..inner
+        };
     }
     Some(at)
 }

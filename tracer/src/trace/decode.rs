@@ -9,7 +9,7 @@ use super::record::{self, Record, SignCode};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
     /// It has another size.
-    #[error("a report of {0} bytes came where {} were due", record::SIZE)]
+    #[error("a report of {0} bytes came where {due} were due", due = record::SIZE)]
     Size(usize),
     /// It says something that this decoder doesn't know.
     #[error("a report has the unknown sign {0}")]
@@ -41,10 +41,14 @@ pub fn decode(bytes: &[u8], place: impl Fn(u64) -> Option<PointId>) -> Result<Ev
         n if n == SignCode::Copied as u64 => Sign::Copied,
         n if n == SignCode::Transmitted as u64 => Sign::Transmitted { code: first as i32 },
         n if n == SignCode::Cloned as u64 => Sign::Cloned { from: first },
-        n if n == SignCode::Dropped as u64 => Sign::Dropped { reason: None, location: first },
-        n if n == SignCode::DroppedFor as u64 => {
-            Sign::Dropped { reason: Some(number(Record::Extra1) as u32), location: first }
-        }
+        n if n == SignCode::Dropped as u64 => Sign::Dropped {
+            reason: None,
+            location: first,
+        },
+        n if n == SignCode::DroppedFor as u64 => Sign::Dropped {
+            reason: Some(number(Record::Extra1) as u32),
+            location: first,
+        },
         n if n == SignCode::Consumed as u64 => Sign::Consumed,
         n if n == SignCode::Freed as u64 => Sign::Freed,
         other => return Err(BadRecord::Sign(other)),
@@ -92,19 +96,40 @@ pub fn tuple(bytes: &[u8]) -> Option<Tuple> {
     match bytes.first()? >> 4 {
         4 => {
             let header: &[u8; 20] = bytes.first_chunk()?;
-            let address = |at: usize| IpAddr::from(<Ipv4Addr>::from(*header[at..].first_chunk::<4>().unwrap_or(&[0; 4])));
+            let address = |at: usize| {
+                IpAddr::from(<Ipv4Addr>::from(
+                    *header[at..].first_chunk::<4>().unwrap_or(&[0; 4]),
+                ))
+            };
             let len = usize::from(header[0] & 0xf) * 4;
             let first = (u16::from_be_bytes([header[6], header[7]]) & 0x1fff) == 0;
             let protocol = header[9];
-            let ports = if first && len >= 20 { bytes.get(len..).and_then(|b| ports(protocol, b)) } else { None };
-            Some(Tuple { src: address(12), dst: address(16), protocol, ports })
+            let ports = if first && len >= 20 {
+                bytes.get(len..).and_then(|b| ports(protocol, b))
+            } else {
+                None
+            };
+            Some(Tuple {
+                src: address(12),
+                dst: address(16),
+                protocol,
+                ports,
+            })
         }
         6 => {
             let header: &[u8; 40] = bytes.first_chunk()?;
-            let address =
-                |at: usize| IpAddr::from(Ipv6Addr::from(*header[at..].first_chunk::<16>().unwrap_or(&[0; 16])));
+            let address = |at: usize| {
+                IpAddr::from(Ipv6Addr::from(
+                    *header[at..].first_chunk::<16>().unwrap_or(&[0; 16]),
+                ))
+            };
             let protocol = header[6];
-            Some(Tuple { src: address(8), dst: address(24), protocol, ports: ports(protocol, &bytes[40..]) })
+            Some(Tuple {
+                src: address(8),
+                dst: address(24),
+                protocol,
+                ports: ports(protocol, &bytes[40..]),
+            })
         }
         _ => None,
     }
@@ -178,11 +203,23 @@ mod tests {
         bytes[record::HEADERS.0 as usize..][..28].copy_from_slice(&DNS);
         bytes[record::COMM.0 as usize..][..4].copy_from_slice(b"dig\0");
         let event = decode(&bytes, |ip| (ip == 0xffff_0001).then_some(PointId(3))).unwrap();
-        assert_eq!((event.time, event.point, event.pid, event.tid), (5, PointId(3), 7, 8));
+        assert_eq!(
+            (event.time, event.point, event.pid, event.tid),
+            (5, PointId(3), 7, 8)
+        );
         assert_eq!(event.comm, b"dig");
-        assert_eq!(event.sign, Sign::Dropped { reason: Some(9), location: 0 });
+        assert_eq!(
+            event.sign,
+            Sign::Dropped {
+                reason: Some(9),
+                location: 0
+            }
+        );
         let packet = event.packet.unwrap();
         assert_eq!((packet.ethertype, packet.tuple), (0x0800, tuple(&DNS)));
-        assert_eq!(decode(&bytes[1..], |_| None), Err(BadRecord::Size(record::SIZE as usize - 1)));
+        assert_eq!(
+            decode(&bytes[1..], |_| None),
+            Err(BadRecord::Size(record::SIZE as usize - 1))
+        );
     }
 }

@@ -26,7 +26,9 @@ pub struct Offsets {
 
 /// A field that this kernel's BTF doesn't have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this kernel's BTF has no field {path} in struct {owner}: ktrail does not know this kernel's packets")]
+#[error(
+    "this kernel's BTF has no field {path} in struct {owner}: ktrail does not know this kernel's packets"
+)]
 pub struct Missing {
     /// The struct.
     pub owner: &'static str,
@@ -41,7 +43,9 @@ impl Offsets {
     /// The first field that is missing.
     pub fn resolve(types: &dyn Types) -> Result<Offsets, Missing> {
         let at = |owner, path| {
-            field::path(types, owner, path).map(|f| f.offset()).ok_or(Missing { owner, path })
+            field::path(types, owner, path)
+                .map(|f| f.offset())
+                .ok_or(Missing { owner, path })
         };
         Ok(Offsets {
             skb_len: at("sk_buff", "len")?,

@@ -76,14 +76,30 @@ const CLONING: &[&[(&str, u8, u8)]] = &[
 
 /// The role of a function of the kernel itself.
 fn function_role(name: &str, attachable: &HashSet<&str>) -> (Role, Option<SkbArg>) {
-    let cloning = CLONING.iter().flat_map(|line| line.iter()).find(|(n, ..)| *n == name);
+    let cloning = CLONING
+        .iter()
+        .flat_map(|line| line.iter())
+        .find(|(n, ..)| *n == name);
     if let Some(&(_, new, from)) = cloning {
-        let copies_elsewhere = attachable.contains("__copy_skb_header") && matches!(name, "__skb_clone" | "skb_copy_header");
+        let copies_elsewhere =
+            attachable.contains("__copy_skb_header") && matches!(name, "__skb_clone" | "skb_copy_header");
         if !copies_elsewhere {
-            return (Role::Clone { from }, Some(SkbArg { index: new, indirect: false }));
+            return (
+                Role::Clone { from },
+                Some(SkbArg {
+                    index: new,
+                    indirect: false,
+                }),
+            );
         }
         // The new skb is not one yet.
-        return (Role::Pass, Some(SkbArg { index: from, indirect: false }));
+        return (
+            Role::Pass,
+            Some(SkbArg {
+                index: from,
+                indirect: false,
+            }),
+        );
     }
     let role = match name {
         "kfree_skbmem" | "napi_skb_cache_put" => Role::Free { only_if: None },
@@ -99,7 +115,11 @@ fn function_role(name: &str, attachable: &HashSet<&str>) -> (Role, Option<SkbArg
 /// The role of a tracepoint. `last`: nothing but tracepoints is attached, so that a freed skb isn't seen again.
 fn tracepoint_role(name: &str, params: u8, last: bool) -> Role {
     match name {
-        "kfree_skb" => Role::Drop { location: 1, reason: (params > 2).then_some(2), last },
+        "kfree_skb" => Role::Drop {
+            location: 1,
+            reason: (params > 2).then_some(2),
+            last,
+        },
         "consume_skb" => Role::Consume { last },
         "skb_copy_datagram_iovec" => Role::Copy,
         "net_dev_xmit" => Role::Transmit { code: 1 },
@@ -120,7 +140,15 @@ pub fn group(candidates: &[Candidate]) -> Vec<Group> {
         let key = (candidate.point.kind, skb.unwrap_or(candidate.skb), role);
         groups.entry(key).or_default().push(PointId(number));
     }
-    groups.into_iter().map(|((kind, skb, role), points)| Group { kind, skb, role, points }).collect()
+    groups
+        .into_iter()
+        .map(|((kind, skb, role), points)| Group {
+            kind,
+            skb,
+            role,
+            points,
+        })
+        .collect()
 }
 
 fn role(candidate: &Candidate, functions: &HashSet<&str>) -> (Role, Option<SkbArg>) {
@@ -128,7 +156,10 @@ fn role(candidate: &Candidate, functions: &HashSet<&str>) -> (Role, Option<SkbAr
     match candidate.point.kind {
         _ if !candidate.point.module.is_empty() => (Role::Pass, None),
         PointKind::Function => function_role(name, functions),
-        PointKind::Tracepoint => (tracepoint_role(name, candidate.params, functions.is_empty()), None),
+        PointKind::Tracepoint => (
+            tracepoint_role(name, candidate.params, functions.is_empty()),
+            None,
+        ),
     }
 }
 
@@ -137,21 +168,42 @@ mod tests {
     use super::*;
 
     fn candidate(name: &str, kind: PointKind, index: u8, params: u8) -> Candidate {
-        let point = Point { name: name.into(), module: String::new(), kind };
-        Candidate { point, skb: SkbArg { index, indirect: false }, params }
+        let point = Point {
+            name: name.into(),
+            module: String::new(),
+            kind,
+        };
+        Candidate {
+            point,
+            skb: SkbArg {
+                index,
+                indirect: false,
+            },
+            params,
+        }
     }
 
     fn role_of(groups: &[Group], point: u32) -> (Role, u8) {
-        let group = groups.iter().find(|g| g.points.contains(&PointId(point))).unwrap();
+        let group = groups
+            .iter()
+            .find(|g| g.points.contains(&PointId(point)))
+            .unwrap();
         (group.role, group.skb.index)
     }
 
     #[test]
     fn one_function_of_a_chain_tells_of_clones() {
         use PointKind::Function;
-        let both = [candidate("__skb_clone", Function, 0, 2), candidate("__copy_skb_header", Function, 0, 2)];
+        let both = [
+            candidate("__skb_clone", Function, 0, 2),
+            candidate("__copy_skb_header", Function, 0, 2),
+        ];
         let groups = group(&both);
-        assert_eq!(role_of(&groups, 0), (Role::Pass, 1), "the original passes; the clone is none yet");
+        assert_eq!(
+            role_of(&groups, 0),
+            (Role::Pass, 1),
+            "the original passes; the clone is none yet"
+        );
         assert_eq!(role_of(&groups, 1), (Role::Clone { from: 1 }, 0));
         let groups = group(&both[..1]);
         assert_eq!(role_of(&groups, 0), (Role::Clone { from: 1 }, 0));
@@ -162,8 +214,22 @@ mod tests {
         use PointKind::{Function, Tracepoint};
         let drop = candidate("kfree_skb", Tracepoint, 0, 4);
         let alone = group(std::slice::from_ref(&drop));
-        assert_eq!(role_of(&alone, 0).0, Role::Drop { location: 1, reason: Some(2), last: true });
+        assert_eq!(
+            role_of(&alone, 0).0,
+            Role::Drop {
+                location: 1,
+                reason: Some(2),
+                last: true
+            }
+        );
         let with = group(&[drop, candidate("ip_rcv", Function, 0, 4)]);
-        assert_eq!(role_of(&with, 0).0, Role::Drop { location: 1, reason: Some(2), last: false });
+        assert_eq!(
+            role_of(&with, 0).0,
+            Role::Drop {
+                location: 1,
+                reason: Some(2),
+                last: false
+            }
+        );
     }
 }

@@ -13,13 +13,14 @@
 
 use ktrail_ebpf::filter::{self, Filter};
 use ktrail_ebpf::ir::{
-    AtomicOp, BinOp, Block, Builder, Cond, MapDecl, MapKind, MapRef, Op, Operand, Program, ProgramKind, Reg, Size,
-    Slot, Type, Width,
+    AtomicOp, BinOp, Block, Builder, Cond, MapDecl, MapKind, MapRef, Op, Operand, Program, ProgramKind, Reg,
+    Size, Slot, Type, Width,
 };
 use ktrail_ebpf::isa::Helper;
 
 use super::offsets::Offsets;
 use super::record::{self, Record};
+use super::view::{self, SkbView};
 
 /// The maps that all programs of a run share, in the order of [`maps`].
 const EVENTS: MapRef = MapRef(0);
@@ -159,7 +160,10 @@ impl Role {
 
     /// Is the skb not followed any more after this?
     fn ends(self) -> bool {
-        matches!(self, Role::Free { .. } | Role::Drop { last: true, .. } | Role::Consume { last: true })
+        matches!(
+            self,
+            Role::Free { .. } | Role::Drop { last: true, .. } | Role::Consume { last: true }
+        )
     }
 }
 
@@ -187,7 +191,12 @@ pub struct Spec<'a> {
 /// Build the program for `spec`.
 pub fn build(name: &str, spec: &Spec<'_>) -> Program {
     let function = Body::new(name, spec).build();
-    Program { name: name.into(), kind: spec.kind, maps: maps(spec.limits), functions: vec![function] }
+    Program {
+        name: name.into(),
+        kind: spec.kind,
+        maps: maps(spec.limits),
+        functions: vec![function],
+    }
 }
 
 /// Registers and blocks that the parts of one program share.
@@ -209,16 +218,32 @@ impl<'a> Body<'a> {
         let mut b = Builder::new(name);
         let out = b.block();
         let skb = b.reg(Type::Kernel { direct: false });
-        let state = b.reg(Type::MapValue { map: STATE, nullable: false });
+        let state = b.reg(Type::MapValue {
+            map: STATE,
+            nullable: false,
+        });
         let key = b.slot(8, 8);
         let journey = b.int();
         let head = b.reg(Type::Kernel { direct: false });
-        Body { b, spec, out, skb, state, key, journey, head }
+        Body {
+            b,
+            spec,
+            out,
+            skb,
+            state,
+            key,
+            journey,
+            head,
+        }
     }
 
     fn build(mut self) -> ktrail_ebpf::ir::Function {
         let Spec { skb, role, .. } = *self.spec;
-        self.b.push(Op::MapData { dst: self.state, map: STATE, off: 0 });
+        self.b.push(Op::MapData {
+            dst: self.state,
+            map: STATE,
+            off: 0,
+        });
         let enabled = self.b.load(self.state, STATE_ENABLED as i32, Size::B8);
         self.b.branch_if(Cond::Eq, enabled, 0, self.out);
         if let Role::Free { only_if: Some(index) } = role {
@@ -248,9 +273,18 @@ impl<'a> Body<'a> {
 
     /// Put the skb of an argument into `dst`.
     fn argument(&mut self, dst: Reg, arg: SkbArg) {
-        self.b.push(Op::Arg { dst, index: arg.index });
+        self.b.push(Op::Arg {
+            dst,
+            index: arg.index,
+        });
         if arg.indirect {
-            self.b.push(Op::KernelLoad { dst, base: dst, off: 0, size: Size::B8, signed: false });
+            self.b.push(Op::KernelLoad {
+                dst,
+                base: dst,
+                off: 0,
+                size: Size::B8,
+                signed: false,
+            });
         }
         self.b.branch_if(Cond::Eq, dst, 0, self.out);
     }
@@ -261,8 +295,13 @@ impl<'a> Body<'a> {
         self.b.branch_if(Cond::Eq, following, 0, none);
         let key = self.set_key(skb);
         let map = self.b.map(FOLLOW);
-        let ty = Type::MapValue { map: FOLLOW, nullable: true };
-        let value = self.b.call_as(ty, Helper::MapLookupElem, vec![map.into(), key.into()]);
+        let ty = Type::MapValue {
+            map: FOLLOW,
+            nullable: true,
+        };
+        let value = self
+            .b
+            .call_as(ty, Helper::MapLookupElem, vec![map.into(), key.into()]);
         self.b.non_null(value, none)
     }
 
@@ -318,14 +357,20 @@ impl<'a> Body<'a> {
 
     fn load_head(&mut self) {
         let off = self.spec.offsets.skb_head as i32;
-        self.b.push(Op::KernelLoad { dst: self.head, base: self.skb, off, size: Size::B8, signed: false });
+        self.b.push(Op::KernelLoad {
+            dst: self.head,
+            base: self.skb,
+            off,
+            size: Size::B8,
+            signed: false,
+        });
     }
 
     /// Run the filter; a match starts a journey.
     fn filter_and_start(&mut self, report: Block) {
         let hit = self.b.block();
-        let view = super::view::open(&mut self.b, self.spec.offsets, self.skb, self.head, self.out);
-        filter::lower(&mut self.b, self.spec.filter, &view, hit, self.out);
+        let mut view = SkbView::new(&mut self.b, self.spec.offsets, self.skb, self.head);
+        filter::lower(&mut self.b, self.spec.filter, &mut view, hit, self.out);
 
         self.b.switch_to(hit);
         self.count(Stat::Journeys);
@@ -388,7 +433,13 @@ impl<'a> Body<'a> {
     /// The skb joins the journey of the one that it is made from.
     fn clone_of(&mut self, from: u8, report: Block) {
         let original = self.b.reg(Type::Kernel { direct: false });
-        self.argument(original, SkbArg { index: from, indirect: false });
+        self.argument(
+            original,
+            SkbArg {
+                index: from,
+                indirect: false,
+            },
+        );
         let value = self.followed(original, self.out);
         self.b.push(Op::Load {
             dst: self.journey,
@@ -414,13 +465,17 @@ impl<'a> Body<'a> {
     fn report(&mut self) {
         self.count(Stat::Produced);
         let ring = self.b.map(EVENTS);
-        let ty = Type::Record { size: record::SIZE, nullable: true };
+        let ty = Type::Record {
+            size: record::SIZE,
+            nullable: true,
+        };
         let args = vec![ring.into(), i64::from(record::SIZE).into(), 0.into()];
         let record = self.b.call_as(ty, Helper::RingbufReserve, args);
         let (lost, done) = (self.b.block(), self.b.block());
         let record = self.b.non_null(record, lost);
         self.fill(record);
-        self.b.call_void(Helper::RingbufSubmit, vec![record.into(), 0.into()]);
+        self.b
+            .call_void(Helper::RingbufSubmit, vec![record.into(), 0.into()]);
         self.b.jump(done);
         self.b.switch_to(lost);
         self.count(Stat::Lost);
@@ -432,7 +487,8 @@ impl<'a> Body<'a> {
         let spec = self.spec;
         let o = spec.offsets;
         let (subject, sign, extra) = self.sign();
-        let put = |b: &mut Builder, field: Record, src: Operand| b.store(record, field.offset(), src, field.size());
+        let put =
+            |b: &mut Builder, field: Record, src: Operand| b.store(record, field.offset(), src, field.size());
 
         let time = self.b.call(Helper::KtimeGetNs, vec![]);
         put(&mut self.b, Record::Time, time.into());
@@ -449,9 +505,16 @@ impl<'a> Body<'a> {
         put(&mut self.b, Record::Extra0, extra[0]);
         put(&mut self.b, Record::Extra1, extra[1]);
         let comm = self.b.add(record, i64::from(record::COMM.0));
-        self.b.call_void(Helper::GetCurrentComm, vec![comm.into(), i64::from(record::COMM.1).into()]);
+        self.b.call_void(
+            Helper::GetCurrentComm,
+            vec![comm.into(), i64::from(record::COMM.1).into()],
+        );
 
-        put(&mut self.b, Record::HasState, i64::from(spec.role.has_state()).into());
+        put(
+            &mut self.b,
+            Record::HasState,
+            i64::from(spec.role.has_state()).into(),
+        );
         if !spec.role.has_state() {
             // The verifier does not ask for it, but no report shall carry what the ring held before.
             for off in (record::STATE..record::SIZE).step_by(8) {
@@ -527,10 +590,12 @@ impl<'a> Body<'a> {
     /// Device and network namespace.
     fn device(&mut self, record: Reg, subject: Reg) {
         let o = self.spec.offsets;
-        let (no_device, have_net, no_net, done) = (self.b.block(), self.b.block(), self.b.block(), self.b.block());
+        let (no_device, have_net, no_net, done) =
+            (self.b.block(), self.b.block(), self.b.block(), self.b.block());
         let net = self.b.reg(Type::Kernel { direct: false });
         let name = self.b.add(record, i64::from(record::IFNAME.0));
-        let put = |b: &mut Builder, field: Record, src: Operand| b.store(record, field.offset(), src, field.size());
+        let put =
+            |b: &mut Builder, field: Record, src: Operand| b.store(record, field.offset(), src, field.size());
 
         let dev = self.b.kernel_ptr(subject, o.skb_dev as i32);
         self.b.branch_if(Cond::Eq, dev, 0, no_device);
@@ -569,15 +634,17 @@ impl<'a> Body<'a> {
     /// The bytes from the network header on, as many as are there.
     fn headers(&mut self, record: Reg, subject: Reg) {
         let (absent, done) = (self.b.block(), self.b.block());
-        let (start, len) = super::view::network(&mut self.b, self.spec.offsets, subject, self.head, absent);
-        self.b.store(record, Record::HeaderLen.offset(), len, Record::HeaderLen.size());
+        let (start, len) = view::network(&mut self.b, self.spec.offsets, subject, self.head, absent);
+        self.b
+            .store(record, Record::HeaderLen.offset(), len, Record::HeaderLen.size());
         let to = self.b.add(record, i64::from(record::HEADERS.0));
         // Always as many bytes: behind the packet's data its `skb_shared_info` follows, so the memory is there.
         let args = vec![to.into(), i64::from(record::HEADERS.1).into(), start.into()];
         self.b.call_void(Helper::ProbeReadKernel, args);
         self.b.jump(done);
         self.b.switch_to(absent);
-        self.b.store(record, Record::HeaderLen.offset(), 0, Record::HeaderLen.size());
+        self.b
+            .store(record, Record::HeaderLen.offset(), 0, Record::HeaderLen.size());
         for off in (0..record::HEADERS.1 as i32).step_by(8) {
             self.b.store(record, record::HEADERS.0 as i32 + off, 0, Size::B8);
         }
@@ -604,8 +671,13 @@ impl<'a> Body<'a> {
         let zero = self.b.slot_addr(zero);
         self.b.store(zero, 0, 0, Size::B4);
         let map = self.b.map(STATS);
-        let ty = Type::MapValue { map: STATS, nullable: true };
-        let value = self.b.call_as(ty, Helper::MapLookupElem, vec![map.into(), zero.into()]);
+        let ty = Type::MapValue {
+            map: STATS,
+            nullable: true,
+        };
+        let value = self
+            .b
+            .call_as(ty, Helper::MapLookupElem, vec![map.into(), zero.into()]);
         self.b.non_null(value, self.out)
     }
 

@@ -135,11 +135,14 @@ mod tests {
     fn fields_tile_the_report() {
         use Record::*;
         let fields = [
-            Time, Journey, Skb, PidTgid, Ip, Extra0, Extra1, Point, Cpu, Sign, HasState, Len, Mark, Ifindex, Netns,
-            HeaderLen, Protocol,
+            Time, Journey, Skb, PidTgid, Ip, Extra0, Extra1, Point, Cpu, Sign, HasState, Len, Mark, Ifindex,
+            Netns, HeaderLen, Protocol,
         ];
-        let mut ranges: Vec<(u32, u32)> =
-            fields.iter().map(|f| (f.offset() as u32, f.size().bytes())).chain([COMM, IFNAME, HEADERS]).collect();
+        let mut ranges: Vec<(u32, u32)> = fields
+            .iter()
+            .map(|f| (f.offset() as u32, f.size().bytes()))
+            .chain([COMM, IFNAME, HEADERS])
+            .collect();
         ranges.sort();
         let mut at = 0;
         for (start, len) in ranges {

@@ -223,3 +223,37 @@ fn one_name_is_one_map() {
     );
     let _ = maps.get("shared").expect("it is there").as_fd();
 }
+
+#[test]
+fn the_kernels_types_are_read() {
+    use ktrail::kernel::btf::KernelBtf;
+    use ktrail_ebpf::kernel::{KType, Space, Types};
+    if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+        eprintln!("skipped: the_kernels_types_are_read: no /sys/kernel/btf/vmlinux");
+        return;
+    }
+    let start = std::time::Instant::now();
+    let btf = KernelBtf::load().expect("the BTF is readable");
+    let loaded = start.elapsed();
+    let (functions, tracepoints) = (btf.skb_functions(), btf.skb_tracepoints());
+    eprintln!(
+        "{} functions, {} tracepoints; load {loaded:?}, index {:?}",
+        functions.len(),
+        tracepoints.len(),
+        start.elapsed() - loaded
+    );
+    for (name, arg) in [("ip_rcv", 0), ("dev_hard_start_xmit", 0), ("ip_output", 2)] {
+        let function = functions.iter().find(|f| f.name == name);
+        assert_eq!(function.and_then(|f| f.arg), Some(arg), "{name}");
+    }
+    assert!(functions.len() > 1000);
+    for (name, arg) in [("kfree_skb", 0), ("net_dev_queue", 0)] {
+        let tracepoint = tracepoints.iter().find(|t| t.name == name);
+        assert_eq!(tracepoint.map(|t| t.arg), Some(arg), "{name}");
+    }
+    let skb = btf.by_name(Space::Struct, "sk_buff").expect("sk_buff is there");
+    let Some(KType::Struct { size, members, .. }) = btf.get(skb) else {
+        panic!("sk_buff is a struct");
+    };
+    assert!(size > 100 && members.len() > 10);
+}

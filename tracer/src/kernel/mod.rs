@@ -1,7 +1,9 @@
 //! The only room with system calls and `unsafe`.
 //!
-//! [`sys`] is the seam that tests fake; [`program`], [`maps`] and [`ring`] load and talk to programs.
+//! [`sys`] is the seam that tests fake; [`program`], [`maps`] and [`ring`] load and talk to programs;
+//! [`btf`] knows the types.
 
+pub mod btf;
 pub mod maps;
 pub mod program;
 pub mod ring;

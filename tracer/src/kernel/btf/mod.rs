@@ -1,0 +1,338 @@
+//! The running kernel's types, from its BTF and its modules'.
+//!
+//! This is the one place that knows btf-rs (LGPL-2.1-or-later), so that the library stays replaceable: nothing of
+//! it appears in what this module offers. [`KernelBtf`] implements the compilers' [`Types`]; [`census`] counts what
+//! takes a packet.
+//!
+//! Deliberately absent: what can be probed ([`super::probeable`]) and what a type means to a script.
+
+mod census;
+#[cfg(test)]
+mod fixture;
+mod index;
+
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use btf_rs::{Backend, Btf, BtfType, Type};
+use ktrail_ebpf::kernel::{KType, Member, Space, TypeId, Types};
+
+pub use census::{Indirection, SkbFunction, SkbTracepoint};
+
+use super::Lacking;
+use super::sys::{self, ById, Command, ObjInfo, SysError, addr_of_mut};
+use index::Index;
+
+/// Where the kernel shows its BTF (`CONFIG_DEBUG_INFO_BTF`, and `…_MODULES` for the modules'; 5.4+, 5.11+).
+const SYS_BTF: &str = "/sys/kernel/btf";
+
+/// The types of the kernel (object 0) and of its modules (from 1 on).
+pub struct KernelBtf {
+    base: Btf,
+    modules: Vec<Module>,
+    index: OnceLock<Index>,
+}
+
+struct Module {
+    name: String,
+    btf: Btf,
+}
+
+impl KernelBtf {
+    /// Read the running kernel's BTF.
+    ///
+    /// Takes a few milliseconds; names are indexed when they are first asked for.
+    ///
+    /// # Errors
+    /// If the kernel has none or it can't be read. A module whose BTF can't be read is left out: its types are
+    /// then unknown, as those of a module without BTF are.
+    pub fn load() -> Result<KernelBtf, Lacking> {
+        Self::load_from(Path::new(SYS_BTF))
+    }
+
+    /// As [`KernelBtf::load`], from a directory like /sys/kernel/btf.
+    ///
+    /// # Errors
+    /// As [`KernelBtf::load`].
+    pub fn load_from(dir: &Path) -> Result<KernelBtf, Lacking> {
+        let vmlinux = dir.join("vmlinux");
+        let lacking = |why: String| Lacking {
+            what: "the kernel's types can't be read".into(),
+            why: format!("{}: {why}", vmlinux.display()),
+            fix: "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as most distributions' are from 2021 on"
+                .into(),
+        };
+        let bytes = std::fs::read(&vmlinux).map_err(|e| lacking(e.to_string()))?;
+        let base = parse(&bytes).map_err(|e| lacking(e.to_string()))?;
+        let mut names: Vec<String> = std::fs::read_dir(dir)
+            .map_err(|e| lacking(e.to_string()))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name != "vmlinux")
+            .collect();
+        names.sort_unstable();
+        let modules = names
+            .into_iter()
+            .filter_map(|name| {
+                let btf = Btf::from_split_file(dir.join(&name), &base).ok()?;
+                Some(Module { name, btf })
+            })
+            .collect();
+        Ok(KernelBtf {
+            base,
+            modules,
+            index: OnceLock::new(),
+        })
+    }
+
+    /// Types from BTF in memory: the kernel's, and modules' by name.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn from_bytes(base: &[u8], modules: &[(&str, &[u8])]) -> Result<KernelBtf, String> {
+        let base = Btf::from_bytes(base).map_err(|e| e.to_string())?;
+        let modules = modules
+            .iter()
+            .map(|(name, bytes)| {
+                Ok(Module {
+                    name: (*name).into(),
+                    btf: Btf::from_split_bytes(bytes, &base).map_err(|e| e.to_string())?,
+                })
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(KernelBtf {
+            base,
+            modules,
+            index: OnceLock::new(),
+        })
+    }
+
+    /// The name of the module that a type is in; empty for the kernel itself.
+    pub fn module(&self, id: TypeId) -> &str {
+        match id.object {
+            0 => "",
+            n => &self.modules[n as usize - 1].name,
+        }
+    }
+
+    /// Every function with an skb among the arguments that come in registers, or beyond them
+    /// ([`SkbFunction::arg`] says). The kernel's first, then the modules'; a name may come more than once.
+    pub fn skb_functions(&self) -> &[SkbFunction] {
+        &self.index().functions
+    }
+
+    /// Every BTF tracepoint that passes an skb.
+    pub fn skb_tracepoints(&self) -> &[SkbTracepoint] {
+        &self.index().tracepoints
+    }
+
+    /// The values of an enum by its name, such as `skb_drop_reason`: names and numbers in the kernel's order.
+    pub fn enum_values(&self, name: &str) -> Option<Vec<(String, i64)>> {
+        match self.get(self.by_name(Space::Enum, name)?)? {
+            KType::Enum { values, .. } => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The BTF typedef of a tracepoint by its name: what a `tp_btf` program names as its attach point.
+    pub fn tracepoint(&self, name: &str) -> Option<TypeId> {
+        self.by_name(Space::Typedef, &format!("btf_trace_{name}"))
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::build(self))
+    }
+
+    /// An object's BTF; for a module, one that resolves the kernel's ids as well.
+    fn object(&self, object: u32) -> Option<&Btf> {
+        match object {
+            0 => Some(&self.base),
+            n => Some(&self.modules.get(n as usize - 1)?.btf),
+        }
+    }
+
+    /// The id of `id` as seen from `object`: a module's BTF goes on counting where the kernel's ends.
+    fn type_id(&self, object: u32, id: u32) -> TypeId {
+        let in_base = object == 0 || id <= self.base.base().type_id_range().1;
+        TypeId {
+            object: if in_base { 0 } else { object },
+            id,
+        }
+    }
+}
+
+impl Types for KernelBtf {
+    fn by_name(&self, space: Space, name: &str) -> Option<TypeId> {
+        if space != Space::Func {
+            return self.index().names.get(&(space, name.into())).copied();
+        }
+        // Functions are many and seldom asked for by name: no index, but a walk over the names.
+        (0..=self.modules.len() as u32).find_map(|object| {
+            let btf = self.object(object)?;
+            let section = btf.split().unwrap_or(btf.base());
+            section
+                .resolve_ids_by_name(name)
+                .ok()?
+                .into_iter()
+                .find(|&id| matches!(btf.resolve_type_by_id(id), Ok(Type::Func(_))))
+                .map(|id| self.type_id(object, id))
+        })
+    }
+
+    fn get(&self, id: TypeId) -> Option<KType> {
+        let btf = self.object(id.object)?;
+        let ty = btf.resolve_type_by_id(id.id).ok()?;
+        Some(self.convert(id.object, btf, &ty))
+    }
+}
+
+impl KernelBtf {
+    fn convert(&self, object: u32, btf: &Btf, ty: &Type) -> KType {
+        let to = |ty: &dyn BtfType| self.type_id(object, ty.get_type_id().unwrap_or(0));
+        let name = |ty: &dyn BtfType| btf.resolve_name(ty).unwrap_or_default();
+        let structure = |s: &btf_rs::Struct, union| KType::Struct {
+            name: name(s),
+            union,
+            size: s.size() as u32,
+            members: s
+                .members
+                .iter()
+                .map(|m| Member {
+                    name: name(m),
+                    ty: to(m),
+                    bit_offset: m.bit_offset(),
+                    bits: m.bitfield_size().unwrap_or(0),
+                })
+                .collect(),
+        };
+        match ty {
+            Type::Void | Type::Fwd(_) => KType::Void,
+            Type::Int(t) => KType::Int {
+                size: t.size() as u32,
+                signed: t.is_signed(),
+                boolean: t.is_bool(),
+                char: t.is_char() || name(t) == "char",
+            },
+            Type::Ptr(t) => KType::Ptr(to(t)),
+            Type::Array(t) => KType::Array {
+                element: to(t),
+                len: t.len() as u32,
+            },
+            Type::Struct(t) => structure(t, false),
+            Type::Union(t) => structure(t, true),
+            Type::Enum(t) => KType::Enum {
+                name: name(t),
+                size: t.size() as u32,
+                signed: t.is_signed(),
+                values: t
+                    .members
+                    .iter()
+                    .map(|m| match t.is_signed() {
+                        true => (name(m), i64::from(m.val() as i32)),
+                        false => (name(m), i64::from(m.val())),
+                    })
+                    .collect(),
+            },
+            Type::Enum64(t) => KType::Enum {
+                name: name(t),
+                size: t.size() as u32,
+                signed: t.is_signed(),
+                values: t.members.iter().map(|m| (name(m), m.val() as i64)).collect(),
+            },
+            Type::Typedef(t) => KType::Typedef {
+                name: name(t),
+                to: to(t),
+            },
+            Type::Volatile(t) | Type::Const(t) | Type::Restrict(t) => {
+                KType::Modifier { tag: None, to: to(t) }
+            }
+            Type::TypeTag(t) => KType::Modifier {
+                tag: Some(name(t)),
+                to: to(t),
+            },
+            Type::Func(t) => KType::Func {
+                name: name(t),
+                proto: to(t),
+            },
+            Type::FuncProto(t) => {
+                let variadic = t.parameters.last().is_some_and(btf_rs::Parameter::is_variadic);
+                let named = t.parameters.len() - usize::from(variadic);
+                KType::Proto {
+                    params: t.parameters[..named].iter().map(|p| (name(p), to(p))).collect(),
+                    returns: self.type_id(object, t.return_type_id()),
+                    variadic,
+                }
+            }
+            _ => KType::Other,
+        }
+    }
+}
+
+/// Parse the kernel's BTF in place where possible.
+///
+/// btf-rs is four times as fast on mapped memory, but sysfs can't be mapped before 6.16: so a copy in memory is.
+fn parse(bytes: &[u8]) -> Result<Btf, btf_rs::Error> {
+    if let Ok(copy) = memory_file(bytes)
+        && let Ok(btf) =
+            Btf::from_file_with_backend(format!("/proc/self/fd/{}", copy.as_raw_fd()), Backend::Mmap)
+    {
+        return Ok(btf);
+    }
+    Btf::from_bytes(bytes)
+}
+
+fn memory_file(bytes: &[u8]) -> std::io::Result<std::fs::File> {
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"btf".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// The kernel's handle of a module's BTF, for programs that attach to what is in the module (5.11+).
+///
+/// # Errors
+/// The kernel's; ENOENT if no BTF of that name is loaded, EPERM without CAP_SYS_ADMIN.
+pub fn object_fd(module: &str) -> Result<OwnedFd, SysError> {
+    let mut id = 0;
+    loop {
+        let mut next = ById {
+            id,
+            ..ById::default()
+        };
+        sys::bpf(Command::BtfGetNextId, &mut next)?;
+        id = next.next_id;
+        let fd = match sys::bpf_fd(
+            Command::BtfGetFdById,
+            &mut ById {
+                id,
+                ..ById::default()
+            },
+        ) {
+            Ok(fd) => fd,
+            // It went away since.
+            Err(e) if e.errno == libc::ENOENT => continue,
+            Err(e) => return Err(e),
+        };
+        let mut name = [0_u8; 64];
+        // struct bpf_btf_info: btf, btf_size and id, name, name_len and kernel_btf.
+        let mut info = [0, 0, addr_of_mut(&mut name), name.len() as u64];
+        let mut attr = ObjInfo {
+            bpf_fd: fd.as_raw_fd() as u32,
+            info_len: size_of_val(&info) as u32,
+            info: addr_of_mut(&mut info),
+        };
+        sys::bpf(Command::ObjGetInfoByFd, &mut attr)?;
+        // The upper half of the last number: made by the kernel, not by a user's BPF_BTF_LOAD.
+        let of_kernel = info[3] >> 32 != 0;
+        let end = name.iter().position(|&b| b == 0).unwrap_or(name.len());
+        if of_kernel && &name[..end] == module.as_bytes() {
+            return Ok(fd);
+        }
+    }
+}

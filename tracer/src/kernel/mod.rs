@@ -1,12 +1,15 @@
 //! The only room with system calls and `unsafe`.
 //!
 //! [`sys`] is the seam that tests fake; [`program`], [`maps`] and [`ring`] load and talk to programs;
-//! [`btf`] knows the types.
+//! [`btf`] knows the types, [`symbols`] the addresses, [`probeable`] what of both can be probed; [`attach`] does it.
 
+pub mod attach;
 pub mod btf;
 pub mod maps;
+pub mod probeable;
 pub mod program;
 pub mod ring;
+pub mod symbols;
 pub mod sys;
 
 /// Something that this machine or this user lacks. Ends the run with exit code 1.

@@ -1,0 +1,159 @@
+//! kprobes, one perf event each: what kernels without fprobe have (`CONFIG_KPROBE_EVENTS`, 4.17+ by this interface).
+//!
+//! The kernel takes milliseconds for each, most of it waiting, so several threads ask at once.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::{Attached, Link, Refused, Target, is_about_target};
+use crate::kernel::Lacking;
+use crate::kernel::program::AttachType;
+use crate::kernel::sys::{self, Command, LinkPerfEvent, PerfEventAttr, PerfIoctl, SysError};
+
+/// How kprobes are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kprobe {
+    /// The PMU's number ([`Kprobe::detect`]).
+    pmu: u32,
+    /// The bit of the event's configuration that makes it a return probe.
+    return_bit: u32,
+    /// At the function's return instead of its entry.
+    pub at_return: bool,
+    /// The kernel has links for perf events, which carry cookies (5.15+). Without, [`Target::cookie`] is lost.
+    pub cookies: bool,
+    /// Threads that ask the kernel at once.
+    pub threads: usize,
+}
+
+impl Kprobe {
+    /// Ask the kernel how it takes kprobes.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn detect() -> Result<Kprobe, Lacking> {
+        const PMU: &str = "/sys/bus/event_source/devices/kprobe";
+        let lacking = |why: String| Lacking {
+            what: "this kernel has no kprobes".into(),
+            why,
+            fix: "use a kernel built with CONFIG_KPROBE_EVENTS=y, or --backend tracepoint".into(),
+        };
+        let read = |file: &str| {
+            let path = format!("{PMU}/{file}");
+            std::fs::read_to_string(&path).map_err(|e| lacking(format!("{path}: {e}")))
+        };
+        let pmu = read("type")?;
+        let format = read("format/retprobe")?;
+        Ok(Kprobe {
+            pmu: pmu
+                .trim()
+                .parse()
+                .map_err(|_| lacking(format!("{PMU}/type says {pmu:?}")))?,
+            return_bit: format
+                .trim()
+                .strip_prefix("config:")
+                .and_then(|bit| bit.parse().ok())
+                .ok_or_else(|| lacking(format!("{PMU}/format/retprobe says {format:?}")))?,
+            at_return: false,
+            cookies: false,
+            threads: 64,
+        })
+    }
+
+    /// What [`Kprobe::detect`] answers on a usual kernel.
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Kprobe {
+        Kprobe {
+            pmu: 6,
+            return_bit: 0,
+            at_return: false,
+            cookies: false,
+            threads: 4,
+        }
+    }
+
+    fn attach(&self, program: BorrowedFd<'_>, target: Target) -> Result<Link, SysError> {
+        let config = u64::from(self.at_return) << self.return_bit;
+        let attr = PerfEventAttr::kprobe(self.pmu, config, None, target.addr);
+        // The event is counted on one CPU, the program runs on whichever hits the probe.
+        let event = sys::perf_event_open(&attr, 0)?;
+        if self.cookies {
+            let mut attr = LinkPerfEvent {
+                prog_fd: program.as_raw_fd() as u32,
+                target_fd: event.as_raw_fd() as u32,
+                attach_type: AttachType::PerfEvent as u32,
+                cookie: target.cookie,
+                ..LinkPerfEvent::default()
+            };
+            let link = sys::bpf_fd(Command::LinkCreate, &mut attr)?;
+            sys::perf_ioctl(event.as_fd(), PerfIoctl::Enable)?;
+            // The link holds the event.
+            return Ok(Link::new(link));
+        }
+        sys::perf_ioctl(event.as_fd(), PerfIoctl::SetBpf(program.as_raw_fd()))?;
+        sys::perf_ioctl(event.as_fd(), PerfIoctl::Enable)?;
+        Ok(Link::new(event))
+    }
+}
+
+/// Attach a program to many functions, one kprobe each. `progress` hears how many of how many are done, from
+/// whichever thread did the last; when it answers false, no more are begun.
+///
+/// # Errors
+/// The kernel's answer where it concerns no single target, such as EPERM or EMFILE (too many open files: each
+/// kprobe is one; [`crate::kernel::maps::raise_limits`]).
+pub fn kprobe(
+    program: impl AsFd,
+    targets: &[Target],
+    how: &Kprobe,
+    progress: &(dyn Fn(usize, usize) -> bool + Sync),
+) -> Result<Attached, SysError> {
+    let program = program.as_fd();
+    let next = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let result = Mutex::new((Attached::default(), None));
+    let seam = sys::current();
+    std::thread::scope(|scope| {
+        for _ in 0..how.threads.clamp(1, targets.len().max(1)) {
+            let seam = seam.clone();
+            scope.spawn(|| {
+                sys::with_fake(seam, || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let Some(&target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                            break;
+                        };
+                        let link = how.attach(program, target);
+                        let mut result = result.lock().unwrap_or_else(|e| e.into_inner());
+                        match link {
+                            Ok(link) => {
+                                result.0.links.push(link);
+                                result.0.count += 1;
+                            }
+                            Err(error) if is_about_target(error) => {
+                                result.0.refused.push(Refused { target, error });
+                            }
+                            Err(error) => {
+                                result.1 = Some(error);
+                                stop.store(true, Ordering::Relaxed);
+                            }
+                        }
+                        drop(result);
+                        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                        if !progress(done, targets.len()) {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                    }
+                });
+            });
+        }
+    });
+    let (attached, error) = result.into_inner().unwrap_or_else(|e| e.into_inner());
+    match error {
+        Some(error) => {
+            attached.detach();
+            Err(error)
+        }
+        None => Ok(attached),
+    }
+}

@@ -1,0 +1,83 @@
+//! kprobe-multi: one link for many functions, by fprobe (`CONFIG_FPROBE`, 5.18+).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use super::{Attached, Link, Refused, Target, is_about_target};
+use crate::kernel::program::AttachType;
+use crate::kernel::sys::{self, Command, LinkKprobeMulti, SysError, addr_of};
+
+/// Which moment of a call the program sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Multi {
+    /// The entry. The program is loaded with [`AttachType::TraceKprobeMulti`].
+    Entry,
+    /// The return. The program is loaded with [`AttachType::TraceKprobeMulti`].
+    Return,
+    /// Both, and the entry decides whether it wants the return (6.10+). The program is loaded with
+    /// [`AttachType::TraceKprobeSession`].
+    Session,
+}
+
+/// Attach a program to many functions at once.
+///
+/// The kernel takes all targets or none. If it objects to one, they are tried in halves: what is good ends up
+/// in several links, what is not in [`Attached::refused`].
+///
+/// # Errors
+/// The kernel's answer where it concerns no single target: EOPNOTSUPP without `CONFIG_FPROBE`, EINVAL if the
+/// program was not loaded for this, EPERM without privilege; or the last one if every single target was refused.
+pub fn kprobe_multi(program: impl AsFd, targets: &[Target], when: Multi) -> Result<Attached, SysError> {
+    let mut attached = Attached::default();
+    let mut parts = vec![targets];
+    while let Some(part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        match link(program.as_fd(), part, when) {
+            Ok(link) => {
+                attached.links.push(link);
+                attached.count += part.len();
+            }
+            Err(error) if !is_about_target(error) => return Err(error),
+            Err(error) if part.len() == 1 => attached.refused.push(Refused {
+                target: part[0],
+                error,
+            }),
+            Err(_) => {
+                let (low, high) = part.split_at(part.len() / 2);
+                parts.extend([high, low]);
+            }
+        }
+        // If nothing works, it is not the targets.
+        if attached.links.is_empty() && attached.refused.len() >= 16 {
+            return Err(attached.refused[0].error);
+        }
+    }
+    match (attached.links.is_empty(), attached.refused.last()) {
+        (true, Some(refused)) => Err(refused.error),
+        _ => Ok(attached),
+    }
+}
+
+fn link(program: BorrowedFd<'_>, targets: &[Target], when: Multi) -> Result<Link, SysError> {
+    const BPF_F_KPROBE_MULTI_RETURN: u32 = 1;
+    let addrs: Vec<u64> = targets.iter().map(|t| t.addr).collect();
+    let cookies: Vec<u64> = targets.iter().map(|t| t.cookie).collect();
+    let attach_type = match when {
+        Multi::Entry | Multi::Return => AttachType::TraceKprobeMulti,
+        Multi::Session => AttachType::TraceKprobeSession,
+    };
+    let mut attr = LinkKprobeMulti {
+        prog_fd: program.as_raw_fd() as u32,
+        attach_type: attach_type as u32,
+        multi_flags: match when {
+            Multi::Return => BPF_F_KPROBE_MULTI_RETURN,
+            Multi::Entry | Multi::Session => 0,
+        },
+        cnt: targets.len() as u32,
+        addrs: addr_of(&addrs),
+        cookies: addr_of(&cookies),
+        ..LinkKprobeMulti::default()
+    };
+    sys::bpf_fd(Command::LinkCreate, &mut attr).map(Link::new)
+}

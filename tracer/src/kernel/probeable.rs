@@ -1,0 +1,307 @@
+//! Which functions can be probed where, and why the others can't.
+//!
+//! A function of the BTF may be inlined everywhere, marked `notrace`, or share its name with others. What can be
+//! said beforehand is said here; what the kernel refuses when it comes to it, [`super::attach`] reports.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::btf::SkbFunction;
+use super::symbols::Symbols;
+
+/// Why a function is not probed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// It has no code under its own name: inlined everywhere, or only left in a form that the compiler changed.
+    NotInSymbols,
+    /// Its code can't be patched: `notrace`, or of the kernel's start-up, which is gone.
+    NotTraceable,
+    /// The BTF has more than one function of that name, which take the skb differently.
+    Ambiguous,
+    /// The skb does not come in a register, since too many arguments come before.
+    NotInRegister,
+    /// The kernel forbids kprobes in it (`NOKPROBE_SYMBOL`).
+    Blacklisted,
+    /// The kernel refused, with this error number.
+    Refused(i32),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NotInSymbols => f.write_str("inlined, or renamed by the compiler"),
+            Reason::NotTraceable => f.write_str("notrace, or start-up code"),
+            Reason::Ambiguous => f.write_str("ambiguous name"),
+            Reason::NotInRegister => f.write_str("the skb is not in a register"),
+            Reason::Blacklisted => f.write_str("on the kernel's kprobe blacklist"),
+            Reason::Refused(errno) => write!(
+                f,
+                "refused by the kernel: {}",
+                std::io::Error::from_raw_os_error(*errno)
+            ),
+        }
+    }
+}
+
+/// A place to probe: one function at one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The function. Several places share one where a name stands for several static functions.
+    pub function: SkbFunction,
+    /// Where it starts.
+    pub addr: u64,
+}
+
+/// A function that is not probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its name.
+    pub name: String,
+    /// The module that it is in; empty for the kernel itself.
+    pub module: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What can be probed, by address, and what can't.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Where to probe, in order of address, each address once.
+    pub places: Vec<Place>,
+    /// What is left out, in the order of the functions.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Selection {
+    /// How many functions are left out for each reason.
+    pub fn skipped_by_reason(&self) -> Vec<(Reason, usize)> {
+        let mut counts: HashMap<&Reason, usize> = HashMap::new();
+        for skipped in &self.skipped {
+            *counts.entry(&skipped.reason).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().map(|(r, n)| (r.clone(), n)).collect();
+        counts.sort();
+        counts
+    }
+}
+
+/// What the kernel says of its code: which functions can be patched and which may not be.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// The text of tracefs' `available_filter_functions`; None where it can't be read: then only the attempt tells.
+    pub traceable: Option<String>,
+    /// The text of the kprobe blacklist; empty for backends that it does not bind, or where it can't be read.
+    pub blacklist: String,
+}
+
+impl Rules {
+    /// Ask the running kernel. `kprobes`: whether the kprobe blacklist counts (it does not bind kprobe-multi).
+    ///
+    /// Takes tenths of a second: the kernel formats 40,000 names. It can go on beside other work.
+    pub fn load(kprobes: bool) -> Rules {
+        let read = |path: PathBuf| {
+            let bytes = std::fs::read(path).ok()?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Rules {
+            traceable: tracefs().and_then(|dir| read(dir.join("available_filter_functions"))),
+            blacklist: match kprobes {
+                true => read("/sys/kernel/debug/kprobes/blacklist".into()).unwrap_or_default(),
+                false => String::new(),
+            },
+        }
+    }
+}
+
+/// Where tracefs is mounted, if it is.
+pub fn tracefs() -> Option<PathBuf> {
+    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .into_iter()
+        .map(Path::new)
+        .find(|dir| dir.join("available_events").exists())
+        .map(Path::to_path_buf)
+}
+
+/// Choose where to probe.
+pub fn select(functions: &[SkbFunction], symbols: &Symbols, rules: &Rules) -> Selection {
+    let addresses = symbols.named_each(functions.iter().map(|f| f.name.as_str()));
+    let traceable = rules.traceable.as_deref().map(|text| traceable(text, functions));
+    let blacklist = blacklist(&rules.blacklist);
+    let mut same: HashMap<(&str, &str), &SkbFunction> = HashMap::new();
+    let mut ambiguous: HashSet<(&str, &str)> = HashSet::new();
+    for function in functions {
+        let key = (function.module.as_str(), function.name.as_str());
+        let first = same.entry(key).or_insert(function);
+        if (first.arg, first.indirection) != (function.arg, function.indirection) {
+            ambiguous.insert(key);
+        }
+    }
+
+    let mut selection = Selection::default();
+    for function in functions {
+        let key = (function.module.as_str(), function.name.as_str());
+        if !std::ptr::eq(same[&key], function) {
+            continue;
+        }
+        let places = || -> Result<Vec<u64>, Reason> {
+            if function.arg.is_none() {
+                return Err(Reason::NotInRegister);
+            }
+            let here: Vec<u64> = addresses
+                .get(function.name.as_str())
+                .into_iter()
+                .flatten()
+                .filter(|s| s.module == function.module)
+                .map(|s| s.addr)
+                .collect();
+            if here.is_empty() {
+                return Err(Reason::NotInSymbols);
+            }
+            if ambiguous.contains(&key) {
+                return Err(Reason::Ambiguous);
+            }
+            if traceable.as_ref().is_some_and(|t| !t.contains(&key)) {
+                return Err(Reason::NotTraceable);
+            }
+            let allowed: Vec<u64> = here
+                .into_iter()
+                .filter(|a| !blacklist.iter().any(|&(from, to)| (from..to).contains(a)))
+                .collect();
+            match allowed.is_empty() {
+                true => Err(Reason::Blacklisted),
+                false => Ok(allowed),
+            }
+        };
+        match places() {
+            Ok(addresses) => selection.places.extend(addresses.into_iter().map(|addr| Place {
+                function: function.clone(),
+                addr,
+            })),
+            Err(reason) => selection.skipped.push(Skipped {
+                name: function.name.clone(),
+                module: function.module.clone(),
+                reason,
+            }),
+        }
+    }
+    // Two names of one address (aliases) are one place.
+    selection.places.sort_by_key(|p| p.addr);
+    selection.places.dedup_by_key(|p| p.addr);
+    selection
+}
+
+/// Those of `functions`, by module and name, that the list has. Lines are `NAME` or `NAME [MODULE]`.
+fn traceable<'f>(list: &str, functions: &'f [SkbFunction]) -> HashSet<(&'f str, &'f str)> {
+    let wanted: HashMap<(&str, &str), &'f SkbFunction> = functions
+        .iter()
+        .map(|f| ((f.module.as_str(), f.name.as_str()), f))
+        .collect();
+    list.lines()
+        .filter_map(|line| {
+            let (name, module) = line.split_once(' ').unwrap_or((line, ""));
+            let module = module.trim_start_matches('[').trim_end_matches(']');
+            let function = wanted.get(&(module, name))?;
+            Some((function.module.as_str(), function.name.as_str()))
+        })
+        .collect()
+}
+
+/// The address ranges of the blacklist, whose lines are `0xFROM-0xTO<tab>NAME`.
+fn blacklist(text: &str) -> Vec<(u64, u64)> {
+    let hex = |s: &str| u64::from_str_radix(s.trim_start_matches("0x"), 16).ok();
+    text.lines()
+        .filter_map(|line| {
+            let (from, to) = line.split('\t').next()?.split_once('-')?;
+            Some((hex(from)?, hex(to)?))
+        })
+        // With addresses hidden every range is 0-0.
+        .filter(|(from, to)| from < to)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::btf::Indirection;
+    use super::*;
+    use ktrail_ebpf::kernel::TypeId;
+
+    fn function(name: &str, module: &str, arg: Option<u8>) -> SkbFunction {
+        SkbFunction {
+            name: name.into(),
+            module: module.into(),
+            id: TypeId { object: 0, id: 1 },
+            arg,
+            indirection: Indirection::Skb,
+            constant: false,
+            params: 1,
+            variadic: false,
+        }
+    }
+
+    #[test]
+    fn each_function_has_a_place_or_a_reason() {
+        let functions = [
+            function("fine", "", Some(0)),
+            function("inlined", "", Some(0)),
+            function("start_up", "", Some(0)),
+            function("two_bodies", "", Some(1)),
+            function("two_shapes", "", Some(1)),
+            function("two_shapes", "", Some(2)),
+            function("deep", "", None),
+            function("forbidden", "", Some(0)),
+            function("fine", "veth", Some(0)),
+            function("alias", "", Some(0)),
+        ];
+        let symbols = Symbols::parse(
+            "0000000000000100 t fine\n0000000000000100 t alias\n0000000000000200 t start_up\n\
+             0000000000000300 t two_bodies\n0000000000000400 t two_bodies\n0000000000000500 t two_shapes\n\
+             0000000000000600 t deep\n0000000000000700 t forbidden\n0000000000000800 t fine\t[veth]\n",
+        );
+        let rules = Rules {
+            traceable: Some(
+                "fine\nalias\ntwo_bodies\ntwo_bodies\ntwo_shapes\ndeep\nforbidden\nfine [veth]\nother\n"
+                    .into(),
+            ),
+            blacklist: "0x0000000000000700-0x0000000000000710\tforbidden\n".into(),
+        };
+        let selection = select(&functions, &symbols, &rules);
+        let places: Vec<_> = selection
+            .places
+            .iter()
+            .map(|p| (p.addr, p.function.name.as_str(), p.function.module.as_str()))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                (0x100, "fine", ""),
+                (0x300, "two_bodies", ""),
+                (0x400, "two_bodies", ""),
+                (0x800, "fine", "veth"),
+            ]
+        );
+        let skipped: Vec<_> = selection
+            .skipped
+            .iter()
+            .map(|s| (s.name.as_str(), s.reason.clone()))
+            .collect();
+        assert_eq!(
+            skipped,
+            [
+                ("inlined", Reason::NotInSymbols),
+                ("start_up", Reason::NotTraceable),
+                ("two_shapes", Reason::Ambiguous),
+                ("deep", Reason::NotInRegister),
+                ("forbidden", Reason::Blacklisted),
+            ]
+        );
+        assert_eq!(selection.skipped_by_reason().len(), 5);
+    }
+
+    #[test]
+    fn without_tracefs_the_attempt_tells() {
+        let symbols = Symbols::parse("0000000000000200 t start_up\n");
+        let functions = [function("start_up", "", Some(0))];
+        assert_eq!(select(&functions, &symbols, &Rules::default()).places.len(), 1);
+    }
+}

@@ -1,0 +1,222 @@
+//! The kernel's symbols, from /proc/kallsyms: addresses to names and names to addresses.
+//!
+//! Deliberately absent: sizes, which kallsyms does not tell. A symbol reaches to the next one.
+
+use std::collections::HashMap;
+
+use super::Lacking;
+
+/// All symbols, by address.
+#[derive(Default)]
+pub struct Symbols {
+    entries: Vec<Entry>,
+    names: String,
+    modules: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    addr: u64,
+    name: u32,
+    len: u16,
+    /// 0: the kernel itself; else one more than the index into the modules.
+    module: u16,
+    kind: u8,
+}
+
+impl Entry {
+    /// Code, not data: `t`, `T`, `w`, `W`, as nm(1) has them.
+    fn is_text(self) -> bool {
+        matches!(self.kind, b't' | b'T' | b'w' | b'W')
+    }
+}
+
+/// A symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symbol<'a> {
+    /// Its address.
+    pub addr: u64,
+    /// Its name, with the compiler's suffixes (`.isra.0`).
+    pub name: &'a str,
+    /// The module that it is in; empty for the kernel itself; `bpf` for programs.
+    pub module: &'a str,
+}
+
+impl Symbols {
+    /// Read the running kernel's symbols.
+    ///
+    /// # Errors
+    /// If they can't be read, or if the kernel hides the addresses.
+    pub fn load() -> Result<Symbols, Lacking> {
+        const WHAT: &str = "the kernel's symbols can't be read";
+        let text = std::fs::read("/proc/kallsyms").map_err(|e| Lacking {
+            what: WHAT.into(),
+            why: format!("/proc/kallsyms: {e}"),
+            fix: "mount /proc, or use a kernel built with CONFIG_KALLSYMS_ALL=y".into(),
+        })?;
+        let symbols = Symbols::parse(&String::from_utf8_lossy(&text));
+        if symbols.entries.iter().all(|e| e.addr == 0) {
+            return Err(Lacking {
+                what: WHAT.into(),
+                why: "the kernel hides the addresses in /proc/kallsyms (kernel.kptr_restrict)".into(),
+                fix: "run as root or with CAP_SYSLOG; if it is 2, `sysctl kernel.kptr_restrict=1`".into(),
+            });
+        }
+        Ok(symbols)
+    }
+
+    /// Symbols from text in the form of /proc/kallsyms. Lines of another form are left out.
+    pub fn parse(text: &str) -> Symbols {
+        let mut symbols = Symbols {
+            entries: Vec::with_capacity(text.len() / 40),
+            names: String::with_capacity(text.len() / 2),
+            modules: Vec::new(),
+        };
+        for line in text.lines() {
+            symbols.parse_line(line);
+        }
+        // Stable: of symbols with one address, the first listed stays first.
+        symbols.entries.sort_by_key(|e| e.addr);
+        symbols
+    }
+
+    fn parse_line(&mut self, line: &str) -> Option<()> {
+        let (addr, rest) = line.split_once(' ')?;
+        let (kind, rest) = rest.split_once(' ')?;
+        let (name, module) = match rest.split_once('\t') {
+            Some((name, module)) => (name, module.trim_start_matches('[').trim_end_matches(']')),
+            None => (rest, ""),
+        };
+        let addr = u64::from_str_radix(addr, 16).ok()?;
+        let module = match module {
+            "" => 0,
+            // A module's symbols stand together.
+            m if self.modules.last().is_some_and(|last| last == m) => self.modules.len() as u16,
+            m => match self.modules.iter().position(|known| known == m) {
+                Some(i) => i as u16 + 1,
+                None => {
+                    self.modules.push(m.into());
+                    self.modules.len() as u16
+                }
+            },
+        };
+        self.entries.push(Entry {
+            addr,
+            name: u32::try_from(self.names.len()).ok()?,
+            len: u16::try_from(name.len()).ok()?,
+            module,
+            kind: *kind.as_bytes().first()?,
+        });
+        self.names.push_str(name);
+        Some(())
+    }
+
+    fn symbol(&self, entry: &Entry) -> Symbol<'_> {
+        let start = entry.name as usize;
+        Symbol {
+            addr: entry.addr,
+            name: &self.names[start..start + entry.len as usize],
+            module: match entry.module {
+                0 => "",
+                n => &self.modules[n as usize - 1],
+            },
+        }
+    }
+
+    /// The code that an address is in, and how many bytes into it.
+    pub fn at(&self, addr: u64) -> Option<(Symbol<'_>, u64)> {
+        let after = self.entries.partition_point(|e| e.addr <= addr);
+        // Of symbols with one address, the first listed; markers such as `_text` come later or are data.
+        let last = self.entries[..after].iter().rev().find(|e| e.is_text())?;
+        let first = self.entries.partition_point(|e| e.addr < last.addr);
+        let entry = self.entries[first..after].iter().find(|e| e.is_text())?;
+        (entry.addr != 0).then(|| (self.symbol(entry), addr - entry.addr))
+    }
+
+    /// The code of that name. More than one if the name is ambiguous: static functions of several files.
+    pub fn named(&self, name: &str) -> Vec<Symbol<'_>> {
+        let named = self.entries.iter().filter(|e| e.is_text());
+        named.map(|e| self.symbol(e)).filter(|s| s.name == name).collect()
+    }
+
+    /// As [`Symbols::named`] for many names at once, in one walk. Names without code have no entry.
+    pub fn named_each<'n>(&self, names: impl Iterator<Item = &'n str>) -> HashMap<&'n str, Vec<Symbol<'_>>> {
+        let mut found: HashMap<&str, Vec<Symbol<'_>>> = names.map(|n| (n, Vec::new())).collect();
+        for entry in self.entries.iter().filter(|e| e.is_text()) {
+            let symbol = self.symbol(entry);
+            if let Some(list) = found.get_mut(symbol.name) {
+                list.push(symbol);
+            }
+        }
+        found.retain(|_, list| !list.is_empty());
+        found
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Symbols {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Symbols({})", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+0000000000000000 A fixed_percpu_data
+ffffffff81000000 T _stext
+ffffffff81000000 T first
+ffffffff81000040 t twice
+ffffffff81000080 d some_data
+ffffffff81000090 t twice
+ffffffffc0000000 t in_module\t[veth]
+ffffffffc0000100 t twice\t[veth]
+ffffffffc0001000 t bpf_prog_1234\t[bpf]
+not a line
+";
+
+    #[test]
+    fn addresses_have_names() {
+        let symbols = Symbols::parse(TEXT);
+        let at = |addr| symbols.at(addr).map(|(s, offset)| (s.name, s.module, offset));
+        assert_eq!(at(0xffff_ffff_8100_0004), Some(("_stext", "", 4)));
+        assert_eq!(at(0xffff_ffff_8100_0040), Some(("twice", "", 0)));
+        // Data is no code: what lies in it is counted from the code before.
+        assert_eq!(at(0xffff_ffff_8100_0088), Some(("twice", "", 0x48)));
+        assert_eq!(at(0xffff_ffff_c000_0010), Some(("in_module", "veth", 0x10)));
+        assert_eq!(at(0xffff_ffff_c000_1001), Some(("bpf_prog_1234", "bpf", 1)));
+        assert_eq!(at(0x1000), None);
+    }
+
+    #[test]
+    fn names_have_addresses() {
+        let symbols = Symbols::parse(TEXT);
+        let twice: Vec<_> = symbols
+            .named("twice")
+            .iter()
+            .map(|s| (s.addr, s.module))
+            .collect();
+        assert_eq!(
+            twice,
+            [
+                (0xffff_ffff_8100_0040, ""),
+                (0xffff_ffff_8100_0090, ""),
+                (0xffff_ffff_c000_0100, "veth")
+            ]
+        );
+        let each = symbols.named_each(["first", "twice", "absent", "some_data"].into_iter());
+        assert_eq!(each.len(), 2);
+        assert_eq!((each["first"].len(), each["twice"].len()), (1, 3));
+    }
+}

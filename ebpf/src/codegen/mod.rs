@@ -1,4 +1,27 @@
 //! IR to instructions: legalise, allocate registers, lay out the stack, emit.
+//!
+//! ```text
+//!   ir::Program ─ verify ─▶ a function at a time, callees first:
+//!
+//!      lower ─▶ liveness ─▶ regalloc ⇄ spill ─▶ emit ─▶ link ─▶ Object
+//!      (loads)  (dead code)     │
+//!        ▲                      │ the frame is too large
+//!        └──── placement ◀──────┘
+//! ```
+//!
+//! Deliberately absent: loading and map descriptors, which are the crate's above ([`Reloc`] tells it where maps
+//! go), and optimisations that need SSA.
+
+mod arch;
+mod emit;
+mod link;
+mod liveness;
+mod loads;
+mod lower;
+mod mir;
+mod placement;
+mod regalloc;
+mod spill;
 
 /// How a packet's bytes are reached: the one load primitive that code generation swaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,7 +35,7 @@ pub enum PacketAccess {
 }
 
 use crate::ir::{MapDecl, MapRef, Program, ProgramKind, Span};
-use crate::isa::Insn;
+use crate::isa::{self, Insn, Symbols};
 use crate::kernel::Features;
 
 /// What code generation is told beside the program.
@@ -95,11 +118,33 @@ pub enum Error {
     TooLarge(String),
 }
 
+impl Object {
+    /// The instructions as text, with the names of maps and functions.
+    pub fn disassemble(&self) -> String {
+        isa::disassemble(&self.insns, self)
+    }
+}
+
+impl Symbols for Object {
+    fn wide(&self, insn: usize) -> Option<String> {
+        let reloc = self.relocs.iter().find(|reloc| reloc.insn == insn)?;
+        let name = &self.maps[reloc.map.0 as usize].name;
+        Some(match reloc.value_off {
+            None => format!("map[{name}]"),
+            Some(off) => format!("map[{name}][0]+{off}"),
+        })
+    }
+
+    fn func(&self, insn: usize) -> Option<String> {
+        let func = self.funcs.iter().find(|func| func.insn == insn)?;
+        Some(func.name.clone())
+    }
+}
+
 /// Generate `program`: verify it, legalise it, allocate registers, lay out the stack, emit.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn generate(program: &Program, options: &Options<'_>) -> Result<Object, Error> {
-    let _ = options;
-    Err(Error::TooLarge(program.name.clone()))
+    link::generate(program, options)
 }

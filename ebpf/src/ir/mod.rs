@@ -14,7 +14,10 @@
 //! are code generation's; and BTF, of which the IR keeps only what a kernel pointer's load needs.
 
 mod builder;
+mod cfg;
+mod info;
 mod types;
 
 pub use builder::Builder;
+pub use cfg::Cfg;
 pub use types::*;

@@ -5,12 +5,15 @@
 
 pub mod attach;
 pub mod btf;
+pub mod doctor;
+pub mod features;
 pub mod maps;
 pub mod probeable;
 pub mod program;
 pub mod ring;
 pub mod symbols;
 pub mod sys;
+pub mod time;
 
 /// Something that this machine or this user lacks. Ends the run with exit code 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

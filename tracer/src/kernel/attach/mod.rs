@@ -13,7 +13,7 @@ mod tracepoint;
 use std::os::fd::OwnedFd;
 
 pub use kprobe::{Kprobe, kprobe};
-pub use multi::{Multi, kprobe_multi};
+pub use multi::{Multi, kprobe_multi, kprobe_multi_by_name};
 pub use tracepoint::tracepoint;
 
 use super::sys::SysError;

@@ -1,5 +1,6 @@
 //! kprobe-multi: one link for many functions, by fprobe (`CONFIG_FPROBE`, 5.18+).
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::{Attached, Link, Refused, Target, is_about_target};
@@ -59,25 +60,45 @@ pub fn kprobe_multi(program: impl AsFd, targets: &[Target], when: Multi) -> Resu
     }
 }
 
+impl Multi {
+    fn attr(self, program: BorrowedFd<'_>) -> LinkKprobeMulti {
+        const BPF_F_KPROBE_MULTI_RETURN: u32 = 1;
+        let (attach_type, multi_flags) = match self {
+            Multi::Entry => (AttachType::TraceKprobeMulti, 0),
+            Multi::Return => (AttachType::TraceKprobeMulti, BPF_F_KPROBE_MULTI_RETURN),
+            Multi::Session => (AttachType::TraceKprobeSession, 0),
+        };
+        LinkKprobeMulti {
+            prog_fd: program.as_raw_fd() as u32,
+            attach_type: attach_type as u32,
+            multi_flags,
+            ..LinkKprobeMulti::default()
+        }
+    }
+}
+
 fn link(program: BorrowedFd<'_>, targets: &[Target], when: Multi) -> Result<Link, SysError> {
-    const BPF_F_KPROBE_MULTI_RETURN: u32 = 1;
     let addrs: Vec<u64> = targets.iter().map(|t| t.addr).collect();
     let cookies: Vec<u64> = targets.iter().map(|t| t.cookie).collect();
-    let attach_type = match when {
-        Multi::Entry | Multi::Return => AttachType::TraceKprobeMulti,
-        Multi::Session => AttachType::TraceKprobeSession,
-    };
     let mut attr = LinkKprobeMulti {
-        prog_fd: program.as_raw_fd() as u32,
-        attach_type: attach_type as u32,
-        multi_flags: match when {
-            Multi::Return => BPF_F_KPROBE_MULTI_RETURN,
-            Multi::Entry | Multi::Session => 0,
-        },
         cnt: targets.len() as u32,
         addrs: addr_of(&addrs),
         cookies: addr_of(&cookies),
-        ..LinkKprobeMulti::default()
+        ..when.attr(program)
+    };
+    sys::bpf_fd(Command::LinkCreate, &mut attr).map(Link::new)
+}
+
+/// Attach a program to one function by name: for trying whether it can be done at all.
+///
+/// # Errors
+/// The kernel's; ESRCH or ENOENT if it has no such function, EOPNOTSUPP without `CONFIG_FPROBE`.
+pub fn kprobe_multi_by_name(program: impl AsFd, name: &CStr, when: Multi) -> Result<Link, SysError> {
+    let names = [name.as_ptr() as u64];
+    let mut attr = LinkKprobeMulti {
+        cnt: 1,
+        syms: addr_of(&names),
+        ..when.attr(program.as_fd())
     };
     sys::bpf_fd(Command::LinkCreate, &mut attr).map(Link::new)
 }

@@ -1,0 +1,254 @@
+//! What the running kernel can do, probed once.
+//!
+//! Where a kernel's version would only be a guess (distributions carry features back, configurations leave them
+//! out), the kernel is asked: by loading a program that uses the feature, by attaching one, or by looking into the
+//! BTF that describes it.
+
+use std::fmt;
+use std::fs;
+
+use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
+use ktrail_ebpf::ir::{
+    AtomicOp, BinOp, Builder, MapDecl, MapKind, Op, Program as IrProgram, ProgramKind, Size, Width,
+};
+use ktrail_ebpf::kernel::{Features as CodegenFeatures, Space, Types};
+
+use super::Lacking;
+use super::attach::{Kprobe, Multi, kprobe_multi_by_name};
+use super::btf::KernelBtf;
+use super::maps::{Map, Maps};
+use super::program::{AttachType, LoadOptions, load};
+
+/// A kernel's version: what stands before the first character that is neither digit nor dot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// 6 of 6.12.95.
+    pub major: u32,
+    /// 12 of 6.12.95.
+    pub minor: u32,
+}
+
+impl Version {
+    /// The oldest that ktrail runs on: ring buffers came with it.
+    pub const OLDEST: Version = Version { major: 5, minor: 8 };
+
+    /// The version at the start of a release such as `6.12.95+deb12-cloud-amd64`.
+    pub fn parse(release: &str) -> Option<Version> {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        match (numbers.next()?, numbers.next()?) {
+            (Ok(major), Ok(minor)) => Some(Version { major, minor }),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// The running kernel's release, as uname(1) gives it.
+pub fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| String::new(), |s| s.trim().into())
+}
+
+/// What the kernel can do.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// Its release, as uname(1) gives it.
+    pub release: String,
+    /// What code generation asks.
+    pub codegen: CodegenFeatures,
+    /// Attach to many functions by one link; if not, why not.
+    pub kprobe_multi: Result<(), Lacking>,
+    /// kprobes, and how; if not, why not.
+    pub kprobe: Result<Kprobe, Lacking>,
+}
+
+impl Features {
+    /// Ask the running kernel.
+    ///
+    /// # Errors
+    /// If it lacks what every use of ktrail needs: it is older than 5.8, or nobody may load programs.
+    pub fn probe(btf: &KernelBtf) -> Result<Features, Lacking> {
+        let release = release();
+        supported(&release)?;
+        ring_buffer()?;
+        let codegen = codegen_features(btf);
+        let kprobe = Kprobe::detect().map(|mut how| {
+            how.cookies = codegen.attach_cookie;
+            how
+        });
+        Ok(Features {
+            kprobe_multi: kprobe_multi(&codegen),
+            kprobe,
+            codegen,
+            release,
+        })
+    }
+
+    /// True if one link can serve entry and return together (6.10+). Tries it.
+    pub fn kprobe_session(&self) -> bool {
+        try_multi(&self.codegen, Multi::Session).is_ok()
+    }
+}
+
+/// Refuse kernels that are too old. One whose release can't be read is taken as new.
+fn supported(release: &str) -> Result<(), Lacking> {
+    match Version::parse(release) {
+        Some(version) if version < Version::OLDEST => Err(Lacking {
+            what: format!("Linux {release} is too old"),
+            why: "BPF ring buffers came with 5.8".into(),
+            fix: format!("run ktrail on Linux {} or newer", Version::OLDEST),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Make a ring buffer: the smallest thing that needs bpf(2), the privilege and 5.8.
+fn ring_buffer() -> Result<(), Lacking> {
+    let decl = MapDecl {
+        name: "ktrail_probe".into(),
+        kind: MapKind::RingBuf,
+        key_size: 0,
+        value_size: 0,
+        // A page, whatever its size on this machine.
+        max_entries: 1 << 16,
+    };
+    match Map::create(&decl) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(super::doctor::privilege().unwrap_or(Lacking {
+            what: "no BPF map can be made".into(),
+            why: error.to_string(),
+            fix: "`ktrail doctor` looks for the reason".into(),
+        })),
+    }
+}
+
+fn codegen_features(btf: &KernelBtf) -> CodegenFeatures {
+    let helpers = btf.enum_values("bpf_func_id").unwrap_or_default();
+    let helper = |name: &str| helpers.iter().any(|(n, _)| n == name);
+    CodegenFeatures {
+        atomic_fetch: loads(atomic_fetch),
+        cpu_v4: loads(signed_division),
+        bpf_loop: helper("BPF_FUNC_loop"),
+        // What the iterator's kfuncs take.
+        iter_num: btf.by_name(Space::Struct, "bpf_iter_num").is_some(),
+        // The enum came with the instruction.
+        may_goto: btf.by_name(Space::Enum, "bpf_cond_pseudo_jmp").is_some(),
+        rdonly_cast: btf.by_name(Space::Func, "bpf_rdonly_cast").is_some(),
+        get_func_ip: helper("BPF_FUNC_get_func_ip"),
+        attach_cookie: helper("BPF_FUNC_get_attach_cookie"),
+        ..CodegenFeatures::default()
+    }
+}
+
+/// A program of one block, generated as if the kernel could do everything.
+fn generate(features: &CodegenFeatures, body: impl FnOnce(&mut Builder)) -> Option<Object> {
+    let mut builder = Builder::new("probe");
+    body(&mut builder);
+    builder.ret(0);
+    let program = IrProgram {
+        name: "ktrail_probe".into(),
+        kind: ProgramKind::Kprobe,
+        maps: Vec::new(),
+        functions: vec![builder.finish()],
+    };
+    let options = Options {
+        packet: PacketAccess::KernelRead,
+        features,
+    };
+    codegen::generate(&program, &options).ok()
+}
+
+/// True if the kernel loads a program with that body.
+fn loads(body: fn(&mut Builder)) -> bool {
+    let all = CodegenFeatures {
+        atomic_fetch: true,
+        cpu_v4: true,
+        ..CodegenFeatures::default()
+    };
+    let object = generate(&all, body);
+    object.is_some_and(|object| load(&object, &Maps::default(), &LoadOptions::default()).is_ok())
+}
+
+fn atomic_fetch(b: &mut Builder) {
+    let slot = b.slot(8, 8);
+    let base = b.slot_addr(slot);
+    b.store(base, 0, 0, Size::B8);
+    let src = b.imm(1);
+    let fetch = Some(b.int());
+    b.push(Op::Atomic {
+        op: AtomicOp::Add,
+        base,
+        off: 0,
+        src,
+        size: Size::B8,
+        fetch,
+    });
+}
+
+fn signed_division(b: &mut Builder) {
+    let a = b.imm(-7);
+    let two = b.imm(2);
+    b.bin(BinOp::SDiv, Width::W64, a, two);
+}
+
+/// Attach an empty program to one function that every kernel has, and detach it: that it loads is no proof.
+fn kprobe_multi(features: &CodegenFeatures) -> Result<(), Lacking> {
+    try_multi(features, Multi::Entry).map_err(|why| Lacking {
+        what: "this kernel can't attach to many functions at once (kprobe-multi)".into(),
+        why,
+        fix: "use Linux 5.18 or newer with CONFIG_FPROBE=y, or --backend kprobe".into(),
+    })
+}
+
+fn try_multi(features: &CodegenFeatures, when: Multi) -> Result<(), String> {
+    let object = generate(features, |_| {}).ok_or("no program could be generated")?;
+    let options = LoadOptions {
+        attach_type: Some(match when {
+            Multi::Entry | Multi::Return => AttachType::TraceKprobeMulti,
+            Multi::Session => AttachType::TraceKprobeSession,
+        }),
+        ..LoadOptions::default()
+    };
+    let program = load(&object, &Maps::default(), &options).map_err(|e| e.error.to_string())?;
+    // Called when the machine reboots, so neither hot nor ever inlined: its address is taken.
+    kprobe_multi_by_name(&program, c"kernel_restart_prepare", when)
+        .or_else(|e| match e.errno {
+            libc::ENOENT | libc::ESRCH => kprobe_multi_by_name(&program, c"kernel_power_off", when),
+            _ => Err(e),
+        })
+        .map(drop)
+        .map_err(|e| match e.errno {
+            libc::EOPNOTSUPP => "the kernel was built without CONFIG_FPROBE".into(),
+            _ => e.to_string(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let parsed = |s| Version::parse(s).map(|v| v.to_string());
+        assert_eq!(parsed("6.12.95+deb12-cloud-amd64").as_deref(), Some("6.12"));
+        assert_eq!(parsed("5.10.0-32-cloud-amd64").as_deref(), Some("5.10"));
+        assert_eq!(parsed("7.3-rc1").as_deref(), Some("7.3"));
+        assert_eq!(parsed("weird"), None);
+    }
+
+    #[test]
+    fn old_kernels_are_refused_by_name() {
+        let error = supported("4.19.0-27-amd64").expect_err("too old");
+        assert_eq!(
+            error.to_string(),
+            "Linux 4.19.0-27-amd64 is too old: BPF ring buffers came with 5.8; run ktrail on Linux 5.8 or newer"
+        );
+        assert!(supported("5.7.19").is_err());
+        assert!(supported("5.8.0").is_ok());
+        assert!(supported("").is_ok());
+    }
+}

@@ -2,8 +2,17 @@
 
 pub mod decode;
 pub mod event;
+pub mod journey;
 pub mod offsets;
+pub mod order;
+pub mod pipeline;
 pub mod plan;
 pub mod program;
 pub mod record;
+pub mod render;
+pub mod roles;
+pub mod summary;
 pub mod view;
+
+#[cfg(test)]
+mod story;

@@ -1,0 +1,110 @@
+//! From events as they arrive to what is printed: sort, gather into journeys, render.
+//!
+//! Deliberately absent: where events come from, and clocks.
+
+use std::io;
+
+use super::event::{Event, Point};
+use super::journey::{Journeys, Limits};
+use super::order::Sorter;
+use super::render::Renderer;
+use super::summary::{Attached, Missed, Summary};
+
+/// The way of the events through sorter, journeys and renderer.
+pub struct Pipeline<R> {
+    sorter: Sorter,
+    journeys: Journeys,
+    renderer: R,
+    live: bool,
+    ended: u64,
+}
+
+impl<R: Renderer> Pipeline<R> {
+    /// For events from `points`; `live` renders each event as it comes, otherwise each journey when it has ended.
+    pub fn new(points: &[Point], renderer: R, live: bool) -> Self {
+        let limits = if live { Limits::live() } else { Limits::default() };
+        Pipeline {
+            sorter: Sorter::default(),
+            journeys: Journeys::new(points, limits),
+            renderer,
+            live,
+            ended: 0,
+        }
+    }
+
+    /// Takes an event as it arrives. Nothing is rendered before the next [`Pipeline::advance`].
+    pub fn push(&mut self, event: Event) {
+        self.sorter.push(event);
+    }
+
+    /// Counts events that the ring lost just now.
+    pub fn lost(&mut self, count: u64) {
+        self.journeys.lost(count);
+    }
+
+    /// Renders what is due at `now`, in nanoseconds of CLOCK_MONOTONIC. Call it a few times in a hundred
+    /// milliseconds, whether or not events arrived.
+    ///
+    /// # Errors
+    /// What writing gave; see [`is_over`].
+    pub fn advance(&mut self, now: u64) -> io::Result<()> {
+        while let Some(event) = self.sorter.release(now) {
+            self.take(event)?;
+        }
+        self.journeys.advance(self.sorter.watermark(now));
+        self.render_ended()?;
+        self.renderer.flush()
+    }
+
+    /// How many packets' journeys have ended and been rendered.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    /// The run is over: renders everything that is left, and the summary.
+    ///
+    /// # Errors
+    /// What writing gave; see [`is_over`].
+    pub fn finish(mut self, attached: Attached, missed: Missed) -> io::Result<Summary> {
+        while let Some(event) = self.sorter.flush() {
+            self.take(event)?;
+        }
+        self.journeys.finish();
+        self.render_ended()?;
+        let totals = self.journeys.totals();
+        let summary = Summary {
+            attached,
+            missed,
+            late: self.sorter.late(),
+            totals,
+        };
+        self.renderer.summary(&summary)?;
+        self.renderer.flush()?;
+        Ok(summary)
+    }
+
+    fn take(&mut self, event: Event) -> io::Result<()> {
+        if let Some((number, step)) = self.journeys.push(event)
+            && self.live
+        {
+            self.renderer.event(number, step)?;
+        }
+        self.render_ended()
+    }
+
+    fn render_ended(&mut self) -> io::Result<()> {
+        while let Some(journey) = self.journeys.ended() {
+            self.ended += 1;
+            match self.live {
+                true => self.renderer.ended(&journey)?,
+                false => self.renderer.journey(&journey)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a writing error means that nobody reads any more, as with `| head`: a reason to stop, not a failure.
+pub fn is_over(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}

@@ -1,0 +1,43 @@
+//! Making bytes that others chose safe to print.
+
+use std::fmt::Write;
+
+/// The bytes as printable ASCII: a control character, a byte above 126 or a backslash becomes `\xNN`, so that no
+/// packet and no process name can steer a terminal, and two different names never look the same.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\x5c"),
+            b' '..=b'~' => text.push(byte.into()),
+            _ => {
+                // Writing to a String can't fail.
+                let _ = write!(text, "\\x{byte:02x}");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn plain_names_stay_and_others_show_their_bytes() {
+        assert_eq!(escape(b"kworker/0:1-ev"), "kworker/0:1-ev");
+        assert_eq!(escape(b"a\x1b[2Jb\n\x7f\xff"), "a\\x1b[2Jb\\x0a\\x7f\\xff");
+        assert_eq!(escape(b"\\x41"), "\\x5cx41");
+        assert_eq!(escape("\u{202e}é".as_bytes()), "\\xe2\\x80\\xae\\xc3\\xa9");
+    }
+
+    proptest! {
+        #[test]
+        fn printable_and_unambiguous(a in prop::collection::vec(any::<u8>(), 0..20), b in prop::collection::vec(any::<u8>(), 0..20)) {
+            prop_assert!(escape(&a).bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+            prop_assert_eq!(a == b, escape(&a) == escape(&b));
+        }
+    }
+}

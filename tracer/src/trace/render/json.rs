@@ -1,0 +1,413 @@
+//! Journeys as JSON lines, as `docs/json.md` describes them: one object a line, of type `event`, `journey` or
+//! `summary`, each with the format's version. Zero is written as zero, and a field that is sometimes absent is
+//! written as null.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::escape::escape;
+use super::names::{self, Names};
+use super::{Renderer, wall};
+use crate::trace::event::{PointId, PointKind, Sign, Tuple};
+use crate::trace::journey::{Consumption, Device, Fate, Had, Journey, Process, Step};
+use crate::trace::summary::{Attached, Summary};
+
+/// The format's version. It rises when a field is removed or changes its meaning; new fields don't raise it.
+pub const VERSION: u32 = 1;
+
+/// Renders JSON lines.
+pub struct Json<W> {
+    out: W,
+    names: Rc<Names>,
+    offset: i64,
+}
+
+#[derive(Serialize)]
+struct Line<T> {
+    version: u32,
+    r#type: &'static str,
+    #[serde(flatten)]
+    body: T,
+}
+
+#[derive(Serialize)]
+struct EventLine {
+    packet: u64,
+    copy: usize,
+    copy_of: Option<usize>,
+    time_ns: u64,
+    wall: String,
+    cpu: u32,
+    pid: u32,
+    tid: u32,
+    comm: String,
+    point: PointName,
+    skb: String,
+    state: Option<StateFields>,
+    sign: SignFields,
+}
+
+#[derive(Serialize)]
+struct StateFields {
+    tuple: Option<TupleFields>,
+    ethertype: u16,
+    len: u32,
+    mark: u32,
+    ifindex: u32,
+    ifname: String,
+    netns: u32,
+}
+
+#[derive(Serialize)]
+struct PointName {
+    kind: &'static str,
+    name: String,
+    module: String,
+}
+
+#[derive(Serialize)]
+struct TupleFields {
+    src: String,
+    dst: String,
+    protocol: u8,
+    protocol_name: Option<&'static str>,
+    src_port: Option<u16>,
+    dst_port: Option<u16>,
+    icmp_type: Option<u16>,
+    icmp_code: Option<u16>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum SignFields {
+    Passed,
+    Copied,
+    Transmitted {
+        code: i32,
+    },
+    Cloned {
+        from: String,
+    },
+    Dropped {
+        #[serde(flatten)]
+        reason: ReasonFields,
+    },
+    Consumed,
+    Freed,
+}
+
+#[derive(Serialize)]
+struct ReasonFields {
+    reason: Option<u32>,
+    reason_name: Option<String>,
+    location: Option<String>,
+    function: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JourneyLine {
+    packet: u64,
+    tuple: Option<TupleFields>,
+    ethertype: u16,
+    start_ns: u64,
+    end_ns: u64,
+    start_wall: String,
+    duration_ns: u64,
+    events: u64,
+    events_cut: u64,
+    events_lost: u64,
+    given_up: bool,
+    fate_copy: usize,
+    fate: FateFields,
+    copies: Vec<CopyFields>,
+}
+
+#[derive(Serialize)]
+struct CopyFields {
+    copy: usize,
+    copy_of: Option<usize>,
+    skb: String,
+    fate: FateFields,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum FateFields {
+    Delivered {
+        #[serde(flatten)]
+        process: ProcessFields,
+    },
+    Sent {
+        #[serde(flatten)]
+        device: DeviceFields,
+    },
+    Dropped {
+        #[serde(flatten)]
+        reason: ReasonFields,
+        after: PointName,
+        read_by: Option<ProcessFields>,
+        taken_by: Option<DeviceFields>,
+    },
+    Consumed {
+        point: PointName,
+        how: &'static str,
+    },
+    Queued {
+        place: &'static str,
+        point: PointName,
+    },
+    LostSight {
+        point: PointName,
+    },
+}
+
+#[derive(Serialize)]
+struct ProcessFields {
+    pid: u32,
+    comm: String,
+}
+
+#[derive(Serialize)]
+struct DeviceFields {
+    ifindex: u32,
+    ifname: String,
+    netns: u32,
+}
+
+#[derive(Serialize)]
+struct SummaryLine<'a> {
+    packets: u64,
+    events: u64,
+    events_lost: u64,
+    events_late: u64,
+    events_stray: u64,
+    events_cut: u64,
+    packets_given_up: u64,
+    packets_unfollowed: u64,
+    recursion_misses: u64,
+    fates: BTreeMap<&'static str, u64>,
+    attached: &'a Attached,
+}
+
+impl<W: Write> Json<W> {
+    /// Writes to `out`. `offset` is what to add to CLOCK_MONOTONIC to get CLOCK_REALTIME, in nanoseconds.
+    pub fn new(out: W, names: Rc<Names>, offset: i64) -> Self {
+        Json { out, names, offset }
+    }
+
+    fn line(&mut self, r#type: &'static str, body: impl Serialize) -> io::Result<()> {
+        let line = serde_json::to_string(&Line {
+            version: VERSION,
+            r#type,
+            body,
+        })?;
+        writeln!(self.out, "{line}")
+    }
+
+    fn point(&self, id: PointId) -> PointName {
+        match self.names.point(id) {
+            Some(point) => PointName {
+                kind: match point.kind {
+                    PointKind::Function => "function",
+                    PointKind::Tracepoint => "tracepoint",
+                },
+                name: escape(point.name.as_bytes()),
+                module: escape(point.module.as_bytes()),
+            },
+            None => PointName {
+                kind: "unknown",
+                name: self.names.label(id),
+                module: String::new(),
+            },
+        }
+    }
+
+    fn reason(&self, reason: Option<u32>, location: u64) -> ReasonFields {
+        ReasonFields {
+            reason,
+            reason_name: reason.map(|reason| self.names.reason(reason)),
+            location: (location != 0).then(|| address(location)),
+            function: self.names.function(location),
+        }
+    }
+
+    fn fate(&self, fate: &Fate) -> FateFields {
+        match fate {
+            Fate::Delivered { process } => FateFields::Delivered {
+                process: process_fields(process),
+            },
+            Fate::Sent { device } => FateFields::Sent {
+                device: device_fields(device),
+            },
+            Fate::Dropped {
+                reason,
+                location,
+                after,
+                had,
+            } => FateFields::Dropped {
+                reason: self.reason(*reason, *location),
+                after: self.point(*after),
+                read_by: match had {
+                    Some(Had::BeenRead(process)) => Some(process_fields(process)),
+                    _ => None,
+                },
+                taken_by: match had {
+                    Some(Had::BeenTaken(device)) => Some(device_fields(device)),
+                    _ => None,
+                },
+            },
+            Fate::Consumed { point, how } => FateFields::Consumed {
+                point: self.point(*point),
+                how: match how {
+                    Consumption::Handled => "handled",
+                    Consumption::Merged => "merged",
+                    Consumption::Plain => "plain",
+                },
+            },
+            Fate::Queued { place, point } => FateFields::Queued {
+                place,
+                point: self.point(*point),
+            },
+            Fate::LostSight { point } => FateFields::LostSight {
+                point: self.point(*point),
+            },
+        }
+    }
+}
+
+impl<W: Write> Renderer for Json<W> {
+    fn event(&mut self, number: u64, step: &Step) -> io::Result<()> {
+        let event = &step.event;
+        let line = EventLine {
+            packet: number,
+            copy: step.copy + 1,
+            copy_of: step.of.map(|of| of + 1),
+            time_ns: event.time,
+            wall: wall(event.time, self.offset),
+            cpu: event.cpu,
+            pid: event.pid,
+            tid: event.tid,
+            comm: escape(&event.comm),
+            point: self.point(event.point),
+            skb: address(event.skb),
+            state: event.packet.as_ref().map(|packet| StateFields {
+                tuple: packet.tuple.as_ref().map(tuple),
+                ethertype: packet.ethertype,
+                len: packet.len,
+                mark: packet.mark,
+                ifindex: packet.ifindex,
+                ifname: escape(&packet.ifname),
+                netns: packet.netns,
+            }),
+            sign: match event.sign {
+                Sign::Passed => SignFields::Passed,
+                Sign::Copied => SignFields::Copied,
+                Sign::Transmitted { code } => SignFields::Transmitted { code },
+                Sign::Cloned { from } => SignFields::Cloned { from: address(from) },
+                Sign::Dropped { reason, location } => SignFields::Dropped {
+                    reason: self.reason(reason, location),
+                },
+                Sign::Consumed => SignFields::Consumed,
+                Sign::Freed => SignFields::Freed,
+            },
+        };
+        self.line("event", line)
+    }
+
+    fn ended(&mut self, journey: &Journey) -> io::Result<()> {
+        let line = JourneyLine {
+            packet: journey.number,
+            tuple: journey.tuple.as_ref().map(tuple),
+            ethertype: journey.ethertype,
+            start_ns: journey.start,
+            end_ns: journey.end,
+            start_wall: wall(journey.start, self.offset),
+            duration_ns: journey.end - journey.start,
+            events: journey.count,
+            events_cut: journey.cut,
+            events_lost: journey.lost,
+            given_up: journey.given_up,
+            fate_copy: journey.teller + 1,
+            fate: self.fate(journey.fate()),
+            copies: journey
+                .copies
+                .iter()
+                .enumerate()
+                .map(|(number, copy)| CopyFields {
+                    copy: number + 1,
+                    copy_of: copy.of.map(|of| of + 1),
+                    skb: address(copy.skb),
+                    fate: self.fate(&copy.fate),
+                })
+                .collect(),
+        };
+        self.line("journey", line)
+    }
+
+    fn journey(&mut self, journey: &Journey) -> io::Result<()> {
+        for step in journey.steps() {
+            self.event(journey.number, step)?;
+        }
+        self.ended(journey)
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        let totals = &summary.totals;
+        let line = SummaryLine {
+            packets: totals.packets,
+            events: totals.events,
+            events_lost: totals.lost,
+            events_late: summary.late,
+            events_stray: totals.stray,
+            events_cut: totals.cut,
+            packets_given_up: totals.given_up,
+            packets_unfollowed: summary.missed.unfollowed,
+            recursion_misses: summary.missed.recursion,
+            fates: Fate::KINDS.into_iter().zip(totals.fates).collect(),
+            attached: &summary.attached,
+        };
+        self.line("summary", line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn tuple(tuple: &Tuple) -> TupleFields {
+    let icmp = tuple.ports.filter(|_| names::is_icmp(tuple));
+    let ports = tuple.ports.filter(|_| !names::is_icmp(tuple));
+    TupleFields {
+        src: tuple.src.to_string(),
+        dst: tuple.dst.to_string(),
+        protocol: tuple.protocol,
+        protocol_name: names::protocol(tuple.protocol),
+        src_port: ports.map(|p| p.0),
+        dst_port: ports.map(|p| p.1),
+        icmp_type: icmp.map(|p| p.0),
+        icmp_code: icmp.map(|p| p.1),
+    }
+}
+
+fn process_fields(process: &Process) -> ProcessFields {
+    ProcessFields {
+        pid: process.pid,
+        comm: escape(&process.comm),
+    }
+}
+
+fn device_fields(device: &Device) -> DeviceFields {
+    DeviceFields {
+        ifindex: device.ifindex,
+        ifname: escape(&device.name),
+        netns: device.netns,
+    }
+}
+
+/// Kernel addresses don't fit the numbers that many JSON readers have.
+fn address(address: u64) -> String {
+    format!("0x{address:016x}")
+}

@@ -1,0 +1,81 @@
+//! Rendering journeys: as text for people, as JSON lines for machines.
+//!
+//! Deliberately absent: what belongs together and how it ended (journeys), and colour detection (the command's).
+
+use std::io;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::journey::{Journey, Step};
+use super::summary::Summary;
+
+mod change;
+pub mod escape;
+pub mod json;
+pub mod names;
+pub mod text;
+
+pub use json::Json;
+pub use names::{Names, Reasons};
+pub use text::{Text, Timestamp};
+
+/// What journeys are rendered with. Every error is the writer's.
+pub trait Renderer {
+    /// One event of packet `number`, as it comes.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn event(&mut self, number: u64, step: &Step) -> io::Result<()>;
+
+    /// The end of a journey whose events have been rendered as they came.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn ended(&mut self, journey: &Journey) -> io::Result<()>;
+
+    /// A whole journey.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn journey(&mut self, journey: &Journey) -> io::Result<()>;
+
+    /// The run's summary.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn summary(&mut self, summary: &Summary) -> io::Result<()>;
+
+    /// Passes on what a buffer holds.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+impl<R: Renderer + ?Sized> Renderer for Box<R> {
+    fn event(&mut self, number: u64, step: &Step) -> io::Result<()> {
+        (**self).event(number, step)
+    }
+
+    fn ended(&mut self, journey: &Journey) -> io::Result<()> {
+        (**self).ended(journey)
+    }
+
+    fn journey(&mut self, journey: &Journey) -> io::Result<()> {
+        (**self).journey(journey)
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        (**self).summary(summary)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (**self).flush()
+    }
+}
+
+/// A time of CLOCK_MONOTONIC as wall-clock time, UTC, RFC 3339 with nanoseconds. `offset` is what to add to get
+/// CLOCK_REALTIME.
+fn wall(time: u64, offset: i64) -> String {
+    let time = UNIX_EPOCH + Duration::from_nanos(time.saturating_add_signed(offset));
+    humantime::format_rfc3339_nanos(time).to_string()
+}

@@ -1,0 +1,478 @@
+//! Journeys as text: a heading with the packet as it began, one line an event with what changed, then its fate.
+//!
+//! Deliberately absent: layers and explanations. Output is ASCII, so that it survives serial consoles and grep.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::rc::Rc;
+
+use owo_colors::{OwoColorize, Style};
+
+use super::escape::escape;
+use super::names::{self, Names};
+use super::{Renderer, change};
+use crate::trace::event::{Event, Packet, PointKind, Sign};
+use crate::trace::journey::{Consumption, Fate, Had, Journey, Process, Step};
+use crate::trace::summary::{self, Summary};
+
+/// What the time column shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Timestamp {
+    /// There is no such column.
+    None,
+    /// Time of day, UTC.
+    Absolute {
+        /// What to add to CLOCK_MONOTONIC to get CLOCK_REALTIME, in nanoseconds.
+        offset: i64,
+    },
+    /// Microseconds since the packet's first event.
+    #[default]
+    Relative,
+    /// Microseconds since the packet's previous event.
+    Delta,
+}
+
+/// Renders text.
+pub struct Text<W> {
+    out: W,
+    names: Rc<Names>,
+    timestamp: Timestamp,
+    colour: bool,
+    headed: bool,
+    live: HashMap<u64, Progress>,
+}
+
+/// A journey as far as it has been printed.
+#[derive(Default)]
+struct Progress {
+    first: u64,
+    previous: u64,
+    /// What each copy was like when last seen.
+    seen: Vec<Packet>,
+}
+
+impl Progress {
+    /// Makes sure that what the step's copy was like is known; says where a further copy comes from, if this is its
+    /// first step.
+    fn begin(&mut self, step: &Step) -> Option<String> {
+        if step.copy < self.seen.len() {
+            return None;
+        }
+        let first = self.seen.first().cloned();
+        // A copy starts as what it was made from; where that isn't known, as the packet itself.
+        let origin = step.of.and_then(|of| self.seen.get(of).cloned()).or(first);
+        let like = origin.or_else(|| step.event.packet.clone()).unwrap_or_default();
+        self.seen.resize(step.copy + 1, like);
+        match (step.copy, step.of) {
+            (0, _) => None,
+            (_, Some(of)) => Some(format!("copy of {}", of + 1)),
+            (_, None) => Some("another copy".to_owned()),
+        }
+    }
+}
+
+/// Column widths, beside the fixed ones. What is wider pushes its line's rest to the right.
+#[derive(Clone, Copy)]
+struct Widths {
+    time: usize,
+    process: usize,
+    copies: bool,
+    function: usize,
+}
+
+impl Widths {
+    const MAX: Widths = Widths {
+        time: 18,
+        process: 20,
+        copies: true,
+        function: 38,
+    };
+    const LIVE: Widths = Widths {
+        time: 12,
+        process: 18,
+        copies: false,
+        function: 30,
+    };
+}
+
+impl<W: Write> Text<W> {
+    /// Writes to `out`; with `colour`, ANSI escape sequences mark what matters.
+    pub fn new(out: W, names: Rc<Names>, timestamp: Timestamp, colour: bool) -> Self {
+        Text {
+            out,
+            names,
+            timestamp,
+            colour,
+            headed: false,
+            live: HashMap::new(),
+        }
+    }
+
+    fn paint(&self, text: &str, style: Style) -> String {
+        if self.colour && !text.is_empty() {
+            text.style(style).to_string()
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn heading(&mut self, number: u64, first: &Event) -> io::Result<()> {
+        let mut parts = Vec::new();
+        if let Some(packet) = &first.packet {
+            parts.push(match packet.tuple {
+                Some(tuple) => names::tuple(&tuple),
+                None => names::ethertype_label(packet.ethertype),
+            });
+            parts.push(format!("len {}", packet.len));
+            if packet.ifindex != 0 {
+                parts.push(format!("dev {}", escape(&packet.ifname)));
+            }
+            if packet.netns != 0 {
+                parts.push(format!("netns {}", packet.netns));
+            }
+            parts.push(format!("mark 0x{:x}", packet.mark));
+        }
+        if let Timestamp::Absolute { offset } = self.timestamp {
+            parts.push(date(first.time, offset));
+        }
+        let text = format!("packet {number}  {}", parts.join("  "));
+        writeln!(self.out, "{}", self.paint(&text, Style::new().bold()))
+    }
+
+    /// The columns' names, once.
+    fn columns(&mut self, widths: Widths, lead: &str) -> io::Result<()> {
+        if std::mem::replace(&mut self.headed, true) {
+            return Ok(());
+        }
+        let time = match self.timestamp {
+            Timestamp::None => String::new(),
+            Timestamp::Absolute { .. } => format!("{:<w$}  ", "time (UTC)", w = widths.time),
+            Timestamp::Relative => format!("{:>w$}  ", "us", w = widths.time),
+            Timestamp::Delta => format!("{:>w$}  ", "+us", w = widths.time),
+        };
+        let copy = if widths.copies { "copy  " } else { "" };
+        let process = widths.process;
+        let text = format!("{lead}{time}cpu  {:<process$}  {copy}function", "process");
+        writeln!(self.out, "{}", self.paint(&text, Style::new().dimmed()))
+    }
+
+    fn line(&mut self, lead: &str, step: &Step, widths: Widths, progress: &mut Progress) -> io::Result<()> {
+        let event = &step.event;
+        let mut line = String::from(lead);
+        if let Some(time) = self.time(event.time, progress) {
+            let width = widths.time;
+            line.push_str(&self.paint(&format!("{time:>width$}  "), Style::new().dimmed()));
+        }
+        let _ = write!(
+            line,
+            "{:>3}  {:<w$}  ",
+            event.cpu,
+            process(event.pid, &event.comm),
+            w = widths.process
+        );
+        if widths.copies {
+            let copy = if step.copy == 0 {
+                String::new()
+            } else {
+                (step.copy + 1).to_string()
+            };
+            let _ = write!(line, "{copy:>4}  ");
+        }
+        let label = self.names.label(event.point);
+        let tracepoint = self
+            .names
+            .point(event.point)
+            .is_some_and(|p| p.kind == PointKind::Tracepoint);
+        let style = if tracepoint {
+            Style::new().dimmed()
+        } else {
+            Style::new()
+        };
+        let changes = self.changes(step, progress);
+        if changes.is_empty() {
+            line.push_str(&self.paint(&label, style));
+        } else {
+            let width = widths.function;
+            line.push_str(&self.paint(&format!("{label:<width$}"), style));
+            line.push_str("  ");
+            line.push_str(&changes);
+        }
+        writeln!(self.out, "{}", line.trim_end())
+    }
+
+    fn time(&self, time: u64, progress: &mut Progress) -> Option<String> {
+        let previous = std::mem::replace(&mut progress.previous, time);
+        match self.timestamp {
+            Timestamp::None => None,
+            Timestamp::Absolute { offset } => Some(time_of_day(time, offset)),
+            Timestamp::Relative => Some(micros(time as i64 - progress.first as i64)),
+            Timestamp::Delta => Some(micros(time as i64 - previous as i64)),
+        }
+    }
+
+    /// What the line says beside where the packet was: what changed, and what its sign means.
+    fn changes(&self, step: &Step, progress: &mut Progress) -> String {
+        let event = &step.event;
+        let mut parts = Vec::new();
+        if let Some(text) = progress.begin(step) {
+            parts.push(self.paint(&text, Style::new().blue()));
+        }
+        if let Some(packet) = &event.packet {
+            // The state that comes with cloning is the original's.
+            for text in change::changes(&mut progress.seen[step.copy], packet) {
+                parts.push(self.paint(&text, Style::new().yellow()));
+            }
+        }
+        match event.sign {
+            Sign::Passed | Sign::Cloned { .. } => {}
+            Sign::Copied => parts.push("read".to_owned()),
+            Sign::Transmitted { code: 0 } => parts.push("taken by the driver".to_owned()),
+            Sign::Transmitted { code } => {
+                let text = format!("not taken by the driver: {code}");
+                parts.push(self.paint(&text, Style::new().red()));
+            }
+            Sign::Dropped { reason, .. } => {
+                let text = match reason {
+                    Some(reason) => format!("dropped: {}", self.names.reason(reason)),
+                    None => "dropped".to_owned(),
+                };
+                parts.push(self.paint(&text, Style::new().red()));
+            }
+            Sign::Consumed => parts.push("consumed".to_owned()),
+            Sign::Freed => parts.push("freed".to_owned()),
+        }
+        parts.join(", ")
+    }
+
+    fn fate(&mut self, lead: &str, journey: &Journey) -> io::Result<()> {
+        let fate = journey.fate();
+        let style = match fate {
+            Fate::Delivered { .. } | Fate::Sent { .. } => Style::new().green().bold(),
+            Fate::Dropped { .. } => Style::new().red().bold(),
+            Fate::Consumed { .. } => Style::new().bold(),
+            Fate::Queued { .. } | Fate::LostSight { .. } => Style::new().magenta().bold(),
+        };
+        let text = self.paint(&fate_text(fate, &self.names), style);
+        let mut figures = vec![summary::number(journey.count, "event")];
+        if self.timestamp != Timestamp::None {
+            figures.insert(0, format!("{} us", micros((journey.end - journey.start) as i64)));
+        }
+        if journey.copies.len() > 1 {
+            figures.push(format!("{} copies", journey.copies.len()));
+        }
+        writeln!(self.out, "{lead}=> {text} ({})", figures.join(", "))?;
+        for text in other_fates(journey, &self.names) {
+            writeln!(self.out, "{lead}   {text}")?;
+        }
+        if journey.lost > 0 {
+            let lost = summary::number(journey.lost, "event");
+            let text = format!("{lost} lost meanwhile: this journey may have gaps");
+            writeln!(self.out, "{lead}   {}", self.paint(&text, Style::new().magenta()))?;
+        }
+        if journey.given_up {
+            let text = "given up before its end: too many packets or copies at once";
+            writeln!(self.out, "{lead}   {}", self.paint(text, Style::new().magenta()))?;
+        }
+        Ok(())
+    }
+
+    fn widths(&self, journey: &Journey) -> Widths {
+        let longest = |of: &dyn Fn(&Event) -> usize, most: usize| {
+            journey
+                .steps()
+                .map(|step| of(&step.event))
+                .filter(|&len| len <= most)
+                .max()
+                .unwrap_or(0)
+        };
+        let duration = micros((journey.end - journey.start) as i64).len();
+        Widths {
+            time: match self.timestamp {
+                Timestamp::Absolute { .. } => Widths::MAX.time,
+                _ => duration.max(9),
+            },
+            process: longest(&|e| process(e.pid, &e.comm).len(), Widths::MAX.process).max("process".len()),
+            copies: journey.copies.len() > 1,
+            function: longest(&|e| self.names.label(e.point).len(), Widths::MAX.function),
+        }
+    }
+}
+
+impl<W: Write> Renderer for Text<W> {
+    fn event(&mut self, number: u64, step: &Step) -> io::Result<()> {
+        let widths = match self.timestamp {
+            Timestamp::Absolute { .. } => Widths {
+                time: Widths::MAX.time,
+                ..Widths::LIVE
+            },
+            _ => Widths::LIVE,
+        };
+        self.columns(widths, &format!("{:>6}  ", "packet"))?;
+        let time = step.event.time;
+        let mut progress = match self.live.remove(&number) {
+            Some(progress) => progress,
+            None => {
+                self.heading(number, &step.event)?;
+                Progress {
+                    first: time,
+                    previous: time,
+                    seen: Vec::new(),
+                }
+            }
+        };
+        let lead = match step.copy {
+            0 => number.to_string(),
+            copy => format!("{number}.{}", copy + 1),
+        };
+        let result = self.line(&format!("{lead:>6}  "), step, widths, &mut progress);
+        self.live.insert(number, progress);
+        result
+    }
+
+    fn ended(&mut self, journey: &Journey) -> io::Result<()> {
+        self.live.remove(&journey.number);
+        self.fate(&format!("{:>6}  ", journey.number), journey)
+    }
+
+    fn journey(&mut self, journey: &Journey) -> io::Result<()> {
+        let Some(first) = journey.steps().next() else {
+            return Ok(());
+        };
+        if self.headed {
+            writeln!(self.out)?;
+        }
+        let widths = self.widths(journey);
+        self.heading(journey.number, &first.event)?;
+        self.columns(widths, "  ")?;
+        let mut progress = Progress {
+            first: journey.start,
+            previous: journey.start,
+            seen: Vec::new(),
+        };
+        for (i, step) in journey.steps().enumerate() {
+            if i == journey.head.len() && journey.cut > 0 {
+                let text = format!("... {} not kept ...", summary::number(journey.cut, "event"));
+                writeln!(self.out, "  {}", self.paint(&text, Style::new().magenta()))?;
+            }
+            self.line("  ", step, widths, &mut progress)?;
+        }
+        self.fate("  ", journey)
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        if self.headed {
+            writeln!(self.out)?;
+        }
+        write!(self.out, "{summary}")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A fate in words.
+pub fn fate_text(fate: &Fate, names: &Names) -> String {
+    match fate {
+        Fate::Delivered { process: p } => format!("delivered to {}", process_of(p)),
+        Fate::Sent { device } => format!("sent by {}", escape(&device.name)),
+        Fate::Dropped {
+            reason,
+            location,
+            after,
+            had,
+        } => {
+            let mut text = match names.function(*location) {
+                Some(function) => format!("dropped in {function}"),
+                None => format!("dropped after {}", names.label(*after)),
+            };
+            if let Some(reason) = reason {
+                text.push_str(&format!(": {}", names.reason(*reason)));
+            }
+            match had {
+                None => {}
+                Some(Had::BeenRead(p)) => text.push_str(&format!(", after {} had read it", process_of(p))),
+                Some(Had::BeenTaken(device)) => {
+                    text.push_str(&format!(", after {} had taken it", escape(&device.name)));
+                }
+            }
+            text
+        }
+        Fate::Consumed { point, how } => {
+            let point = names.label(*point);
+            match how {
+                Consumption::Handled => format!("taken in by the kernel, in {point}"),
+                Consumption::Merged => format!("merged into another skb, in {point}"),
+                Consumption::Plain => format!("consumed after {point}"),
+            }
+        }
+        Fate::Queued { place, point } => format!("still in {place}, since {}", names.label(*point)),
+        Fate::LostSight { point } => format!("lost sight of after {}", names.label(*point)),
+    }
+}
+
+/// The fates of the copies that don't tell the packet's, equal ones together.
+fn other_fates(journey: &Journey, names: &Names) -> Vec<String> {
+    let mut groups: Vec<(Option<usize>, String, Vec<usize>)> = Vec::new();
+    for (number, copy) in journey.copies.iter().enumerate() {
+        if number == journey.teller {
+            continue;
+        }
+        let fate = fate_text(&copy.fate, names);
+        match groups
+            .iter_mut()
+            .find(|(of, text, _)| (*of, &**text) == (copy.of, &*fate))
+        {
+            Some((_, _, members)) => members.push(number),
+            None => groups.push((copy.of, fate, vec![number])),
+        }
+    }
+    let mut lines = Vec::new();
+    for (of, fate, members) in groups {
+        const SHOWN: usize = 6;
+        let mut numbers: Vec<String> = members.iter().take(SHOWN).map(|n| (n + 1).to_string()).collect();
+        if members.len() > SHOWN {
+            numbers.push(format!("{} more", members.len() - SHOWN));
+        }
+        let noun = if members.len() == 1 { "copy" } else { "copies" };
+        let of = of.map(|of| format!(" of {}", of + 1)).unwrap_or_default();
+        lines.push(format!("{noun} {}{of}: {fate}", numbers.join(", ")));
+    }
+    lines
+}
+
+fn process_of(process: &Process) -> String {
+    self::process(process.pid, &process.comm)
+}
+
+/// `dig[1234]`; the idle task is only its name.
+fn process(pid: u32, comm: &[u8]) -> String {
+    match pid {
+        0 => escape(comm),
+        _ => format!("{}[{pid}]", escape(comm)),
+    }
+}
+
+/// Nanoseconds as microseconds with three decimals.
+fn micros(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let nanos = nanos.unsigned_abs();
+    format!("{sign}{}.{:03}", nanos / 1000, nanos % 1000)
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn time_of_day(time: u64, offset: i64) -> String {
+    let nanos = time.saturating_add_signed(offset);
+    let seconds = nanos / SECOND % 86400;
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{h:02}:{m:02}:{s:02}.{:09}", nanos % SECOND)
+}
+
+fn date(time: u64, offset: i64) -> String {
+    super::wall(time, offset)
+        .chars()
+        .take_while(|&c| c != 'T')
+        .collect()
+}

@@ -1,0 +1,162 @@
+//! Hand-made event lists for tests: what a packet passes, told one attach point at a time.
+
+use super::event::{Event, Packet, Point, PointId, PointKind, Sign, Tuple};
+
+/// A list of events in the making. The fields are what the next event will have.
+pub struct Story {
+    pub points: Vec<Point>,
+    pub events: Vec<Event>,
+    pub time: u64,
+    pub journey: u64,
+    pub skb: u64,
+    pub cpu: u32,
+    pub pid: u32,
+    pub comm: Vec<u8>,
+    pub packet: Packet,
+}
+
+/// What a DNS query to 8.8.8.8 looks like.
+pub fn query() -> Tuple {
+    Tuple {
+        src: "10.0.0.2".parse().unwrap(),
+        dst: "8.8.8.8".parse().unwrap(),
+        protocol: 17,
+        ports: Some((41234, 53)),
+    }
+}
+
+impl Story {
+    /// A process sends a DNS query; the headers are complete.
+    pub fn new() -> Self {
+        Story {
+            points: Vec::new(),
+            events: Vec::new(),
+            time: 1_000_000_000,
+            journey: 7,
+            skb: 0xffff_8880_0000_1000,
+            cpu: 1,
+            pid: 1234,
+            comm: b"dig".to_vec(),
+            packet: Packet {
+                tuple: Some(query()),
+                ethertype: 0x0800,
+                len: 68,
+                mark: 0,
+                ifindex: 0,
+                ifname: Vec::new(),
+                netns: 4026532201,
+            },
+        }
+    }
+
+    /// `tp:kfree_skb` is a tracepoint, `nft_do_chain [nf_tables]` a module's function.
+    pub fn point(&mut self, label: &str) -> PointId {
+        let (label, kind) = match label.strip_prefix("tp:") {
+            Some(name) => (name, PointKind::Tracepoint),
+            None => (label, PointKind::Function),
+        };
+        let (name, module) = match label.split_once(" [") {
+            Some((name, module)) => (name, module.trim_end_matches(']')),
+            None => (label, ""),
+        };
+        let point = Point {
+            name: name.into(),
+            module: module.into(),
+            kind,
+        };
+        let index = self.points.iter().position(|p| *p == point).unwrap_or_else(|| {
+            self.points.push(point);
+            self.points.len() - 1
+        });
+        PointId(index as u32)
+    }
+
+    /// The packet passes an attach point with a meaning; 640 ns go by.
+    pub fn sign(&mut self, label: &str, sign: Sign) -> &mut Self {
+        let point = self.point(label);
+        self.events.push(Event {
+            time: self.time,
+            journey: self.journey,
+            skb: self.skb,
+            point,
+            cpu: self.cpu,
+            pid: self.pid,
+            tid: self.pid,
+            comm: self.comm.clone(),
+            packet: (!matches!(sign, Sign::Transmitted { .. } | Sign::Freed)).then(|| self.packet.clone()),
+            sign,
+        });
+        self.time += 640;
+        self
+    }
+
+    /// The packet passes attach points, separated by spaces.
+    pub fn pass(&mut self, labels: &str) -> &mut Self {
+        for label in labels.split_whitespace() {
+            self.sign(label, Sign::Passed);
+        }
+        self
+    }
+
+    /// The next events are about another skb.
+    pub fn skb(&mut self, skb: u64) -> &mut Self {
+        self.skb = skb;
+        self
+    }
+
+    /// The packet is on a device.
+    pub fn dev(&mut self, ifindex: u32, name: &str, netns: u32) -> &mut Self {
+        self.packet.ifindex = ifindex;
+        self.packet.ifname = name.into();
+        self.packet.netns = netns;
+        self
+    }
+
+    /// Another process is on the CPU.
+    pub fn process(&mut self, cpu: u32, pid: u32, comm: &str) -> &mut Self {
+        (self.cpu, self.pid, self.comm) = (cpu, pid, comm.into());
+        self
+    }
+
+    /// Through the IP output functions and a veth pair, up to the other side's UDP socket.
+    pub fn cross(&mut self) -> &mut Self {
+        self.pass("ip_send_skb __ip_local_out nf_hook_slow ip_output");
+        self.dev(2, "veth0", 4026532201).pass("ip_finish_output2");
+        self.packet.len = 82;
+        self.pass("__dev_queue_xmit dev_hard_start_xmit tp:net_dev_start_xmit veth_xmit");
+        self.packet.len = 68;
+        self.dev(2, "veth1", 4026532300)
+            .pass("__netif_rx tp:netif_rx enqueue_to_backlog");
+        self.sign("tp:net_dev_xmit", Sign::Transmitted { code: 0 });
+        self.pass("__netif_receive_skb_one_core ip_rcv ip_local_deliver");
+        self.pass("udp_rcv udp_queue_rcv_one_skb __udp_enqueue_schedule_skb skb_condense")
+    }
+
+    /// A process reads it, and its memory goes back.
+    pub fn read(&mut self) -> &mut Self {
+        self.time += 20_000;
+        self.process(0, 812, "dnsmasq");
+        self.sign("tp:skb_copy_datagram_iovec", Sign::Copied)
+            .pass("skb_consume_udp");
+        self.sign("tp:consume_skb", Sign::Consumed).free()
+    }
+
+    /// Its memory goes back.
+    pub fn free(&mut self) -> &mut Self {
+        self.pass("skb_release_head_state skb_release_data")
+            .sign("kfree_skbmem", Sign::Freed)
+    }
+
+    /// Netfilter drops it.
+    pub fn dropped(&mut self) -> &mut Self {
+        self.pass("ip_send_skb __ip_local_out nf_hook_slow kfree_skb_reason");
+        self.sign(
+            "tp:kfree_skb",
+            Sign::Dropped {
+                reason: Some(6),
+                location: 0xffff_ffff_8100_0010,
+            },
+        )
+        .free()
+    }
+}

@@ -1,0 +1,133 @@
+//! What a run adds up to.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::journey::{Fate, Totals};
+
+/// What a run attached to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Attached {
+    /// How: `kprobe-multi`, `kprobe`, `tracepoint`, ….
+    pub backend: String,
+    /// Functions attached.
+    pub functions: u64,
+    /// Tracepoints attached.
+    pub tracepoints: u64,
+    /// Functions and tracepoints that were wanted but not attached: for each reason, how many.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Why some attach points were left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// In words, as in "7 …".
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// What the kernel's side could not see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Hits that the kernel refused to run the program for, because it ran already on that CPU.
+    pub recursion: u64,
+    /// Packets that matched when too many were followed already.
+    pub unfollowed: u64,
+}
+
+/// A run's summary. Zero is written as zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// What it attached to.
+    pub attached: Attached,
+    /// What the kernel's side could not see.
+    pub missed: Missed,
+    /// Events that arrived too late to be put in order among those printed.
+    pub late: u64,
+    /// Packets, events, losses, fates.
+    pub totals: Totals,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let totals = &self.totals;
+        write!(
+            f,
+            "{}, {}",
+            number(totals.packets, "packet"),
+            number(totals.events, "event")
+        )?;
+        writeln!(
+            f,
+            "; {} lost, {} missed by recursion",
+            number(totals.lost, "event"),
+            self.missed.recursion
+        )?;
+        let fates: Vec<String> = Fate::KINDS
+            .iter()
+            .zip(totals.fates)
+            .filter(|&(_, count)| count > 0)
+            .map(|(kind, count)| format!("{count} {}", kind.replace("lost_sight", "lost sight of")))
+            .collect();
+        if !fates.is_empty() {
+            writeln!(f, "{}", fates.join(", "))?;
+        }
+        let attached = &self.attached;
+        let skipped: u64 = attached.skipped.iter().map(|s| s.count).sum();
+        write!(
+            f,
+            "{}: {} and {} attached, {skipped} skipped",
+            attached.backend,
+            number(attached.functions, "function"),
+            number(attached.tracepoints, "tracepoint"),
+        )?;
+        let reasons: Vec<String> = attached
+            .skipped
+            .iter()
+            .map(|s| format!("{} {}", s.count, s.reason))
+            .collect();
+        match reasons.is_empty() {
+            true => writeln!(f)?,
+            false => writeln!(f, " ({})", reasons.join(", "))?,
+        }
+        for (count, what) in [
+            (self.late, "arrived too late to be printed in order"),
+            (
+                totals.stray,
+                "came after the end of their packet's journey and are not shown",
+            ),
+            (totals.cut, "are not shown, their packets having too many"),
+        ] {
+            if count > 0 {
+                writeln!(f, "{}: {what}", number(count, "event"))?;
+            }
+        }
+        if totals.given_up > 0 {
+            writeln!(
+                f,
+                "{} given up: too many at once",
+                number(totals.given_up, "packet")
+            )?;
+        }
+        if self.missed.unfollowed > 0 {
+            let packets = number(self.missed.unfollowed, "packet");
+            writeln!(f, "{packets} not followed: too many were followed already")?;
+        }
+        Ok(())
+    }
+}
+
+/// "1 packet", "2 packets", "12,345 events".
+pub(super) fn number(count: u64, noun: &str) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    format!("{text} {noun}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,12 +1,12 @@
 //! What a guest is made of, built once into the lab's cache: QEMU, the guest's user space, the kernels.
 //!
 //! ```text
-//! qemu/                QEMU and its libraries, unpacked; runs by its own dynamic linker on any host
-//! guest.ext4           the guest's root disk, the same for all kernels
-//! kernel-K/vmlinuz     the kernel
-//! kernel-K/initrd      busybox and the modules that the disks need
-//! kernel-K/modules.ext4  all modules, uncompressed, mounted at /usr/lib/modules
-//! kernel-K/release     the exact release
+//! qemu-*/                  QEMU and its libraries, unpacked; runs by its own dynamic linker on any host
+//! guest-*/guest.ext4       the guest's root disk, the same for all kernels
+//! kernel-K-*/vmlinuz       the kernel
+//! kernel-K-*/initrd        busybox and the modules that the disks need
+//! kernel-K-*/modules.ext4  all modules, uncompressed, mounted at /usr/lib/modules
+//! kernel-K-*/release       the exact release
 //! ```
 //!
 //! A part that is there is used as it is: for younger kernels and packages remove the cache directory.
@@ -18,6 +18,7 @@ use crate::kernel::Kernel;
 use crate::setup::{Lab, TempDir, progress};
 use anyhow::{Context, Result};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -91,10 +92,8 @@ const GUEST_FILES: &[(&str, &str)] = &[
         "etc/nsswitch.conf",
         "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
     ),
-    ("etc/fstab", ""),
     ("root/.bashrc", "PS1='lab \\w # '\nalias ll='ls -l'\n"),
     ("root/.bash_profile", ". ~/.bashrc\n"),
-    ("lab/init", include_str!("../guest/lab-init")),
 ];
 
 /// Modules that must be there before the root disk and the ports are; those built in are skipped by modprobe.
@@ -128,15 +127,18 @@ impl Images {
     pub fn prepare(lab: &Lab, kernels: &[Kernel]) -> Result<Self> {
         let _lock = lab.build_lock()?;
         let apt = Apt::open(lab)?;
-        let images = Self {
-            qemu: qemu(lab, &apt)?,
-            guest: guest(lab, &apt)?,
-            kernels: kernels
-                .iter()
-                .map(|&kernel| Ok((kernel, prepare_kernel(lab, &apt, kernel)?)))
-                .collect::<Result<_>>()?,
-        };
-        Ok(images)
+        let qemu = qemu(lab, &apt)?;
+        let guest = guest(lab, &apt)?;
+        let busybox = guest.join("busybox");
+        let kernels = kernels
+            .iter()
+            .map(|&kernel| Ok((kernel, prepare_kernel(lab, &apt, kernel, &busybox)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            qemu,
+            guest: guest.join("guest.ext4"),
+            kernels,
+        })
     }
 
     /// The files of one of the kernels that [`Images::prepare`] was asked for.
@@ -148,7 +150,8 @@ impl Images {
     }
 }
 
-/// Makes `lab/name` by `build`, which fills a directory of that name beside it; a half-built one never shows.
+/// Makes a directory of the cache by `build`, which fills it; a half-built one never shows. Its name ends in a
+/// hash of `key`, so that working copies that disagree about a part don't take it from each other.
 fn part(
     lab: &Lab,
     name: &str,
@@ -156,22 +159,20 @@ fn part(
     key: &str,
     build: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
-    let path = lab.path(name);
-    let stamp = path.join(".key");
-    let key = format!("{FORMAT} {key}");
-    if fs::read_to_string(&stamp).is_ok_and(|found| found == key) {
+    let mut hash = DefaultHasher::new();
+    (FORMAT, key).hash(&mut hash);
+    let name = format!("{name}-{:08x}", hash.finish() as u32);
+    let path = lab.path(&name);
+    if path.exists() {
         return Ok(path);
     }
     progress(&format!("preparing {what}"));
     let fresh = lab.path(format!("{name}.new"));
-    for dir in [&fresh, &path] {
-        if dir.exists() {
-            fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-        }
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh).with_context(|| format!("cannot remove {}", fresh.display()))?;
     }
     fs::create_dir_all(&fresh)?;
     build(&fresh).with_context(|| format!("preparing {what} failed"))?;
-    fs::write(fresh.join(".key"), key)?;
     fs::rename(&fresh, &path)?;
     Ok(path)
 }
@@ -184,7 +185,7 @@ fn qemu(lab: &Lab, apt: &Apt) -> Result<PathBuf> {
 
 fn guest(lab: &Lab, apt: &Apt) -> Result<PathBuf> {
     let key = format!("{GUEST_PACKAGES:?}{GUEST_LINKS:?}{GUEST_FILES:?}");
-    let dir = part(lab, "guest", "the guest's user space", &key, |dir| {
+    part(lab, "guest", "the guest's user space", &key, |dir| {
         let root = dir.join("root");
         fs::create_dir(&root)?;
         apt.unpack_closure(GUEST_PACKAGES, &root)?;
@@ -219,21 +220,19 @@ fn guest(lab: &Lab, apt: &Apt) -> Result<PathBuf> {
         for (name, content) in GUEST_FILES {
             fs::write(root.join(name), content)?;
         }
-        command::run(Command::new("chmod").arg("755").arg(root.join("lab/init")))?;
         command::run(Command::new("ldconfig").arg("-r").arg(&root))?;
         ext4(&root, &dir.join("guest.ext4"), 512)?;
         fs::copy(root.join("usr/bin/busybox"), dir.join("busybox"))?;
         fs::remove_dir_all(&root)?;
         Ok(())
-    })?;
-    Ok(dir.join("guest.ext4"))
+    })
 }
 
-fn prepare_kernel(lab: &Lab, apt: &Apt, kernel: Kernel) -> Result<KernelFiles> {
+fn prepare_kernel(lab: &Lab, apt: &Apt, kernel: Kernel, busybox: &Path) -> Result<KernelFiles> {
     let what = format!("kernel {kernel}");
     let key = include_str!("../guest/init");
     let dir = part(lab, &format!("kernel-{kernel}"), &what, key, |dir| {
-        build_kernel(lab, apt, kernel, dir)
+        build_kernel(apt, kernel, busybox, dir)
     })?;
     Ok(KernelFiles {
         vmlinuz: dir.join("vmlinuz"),
@@ -243,7 +242,7 @@ fn prepare_kernel(lab: &Lab, apt: &Apt, kernel: Kernel) -> Result<KernelFiles> {
     })
 }
 
-fn build_kernel(lab: &Lab, apt: &Apt, kernel: Kernel, dir: &Path) -> Result<()> {
+fn build_kernel(apt: &Apt, kernel: Kernel, busybox: &Path, dir: &Path) -> Result<()> {
     let (start, end) = kernel.release_pattern();
     let moving = apt.newest(&format!("linux-image-{start}"), end)?;
     let release = format!("{start}{moving}{end}");
@@ -278,20 +277,20 @@ fn build_kernel(lab: &Lab, apt: &Apt, kernel: Kernel, dir: &Path) -> Result<()> 
     let decompress = r#"find "$1" -name '*.ko.xz' -print0 | xargs -0 -r -n 64 -P 2 xz -d"#;
     command::run(Command::new("sh").args(["-c", decompress, "sh"]).arg(&modules))?;
     command::run(Command::new("depmod").arg("-b").arg(&root).arg(&release))?;
-    initrd(lab, &root, &release, &dir.join("initrd"))?;
+    initrd(busybox, &root, &release, &dir.join("initrd"))?;
     ext4(&tree, &dir.join("modules.ext4"), 8)?;
     fs::write(dir.join("release"), &release)?;
     fs::remove_dir_all(&root)?;
     Ok(())
 }
 
-fn initrd(lab: &Lab, root: &Path, release: &str, to: &Path) -> Result<()> {
+fn initrd(busybox: &Path, root: &Path, release: &str, to: &Path) -> Result<()> {
     let temp = TempDir::new()?;
     let stage = temp.path("initrd");
     for name in ["bin", "proc", "sys", "dev", "root", "modules"] {
         fs::create_dir_all(stage.join(name))?;
     }
-    fs::copy(lab.path("guest/busybox"), stage.join("bin/busybox"))?;
+    fs::copy(busybox, stage.join("bin/busybox"))?;
     fs::write(stage.join("init"), include_str!("../guest/init"))?;
     command::run(Command::new("chmod").arg("755").arg(stage.join("init")))?;
     for (number, module) in boot_modules(root, release)?.iter().enumerate() {

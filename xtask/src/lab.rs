@@ -6,7 +6,8 @@ use crate::image::Images;
 use crate::kernel::Kernel;
 use crate::qemu::{Job, Machine, boot};
 use crate::setup::{LAB_PACKAGES, Lab, host_packages, progress};
-use anyhow::{Context, Result, bail};
+use crate::test::guest_files;
+use anyhow::{Error, Result, bail};
 use clap::Args;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use std::time::Duration;
 /// Run a command on a stock Debian kernel in QEMU.
 ///
 /// The command runs as root, with ktrail on its PATH, and its exit code is this command's. What it writes to
-/// /out comes back with --out. Without a command there is a shell.
+/// /out comes back with --out. Without a command there is a shell. /lab/tests has the repository's tests/lab:
+/// after `. /lab/tests/lib.sh` there is dns_topology_up and more.
 #[derive(Debug, Args)]
 pub struct Options {
     /// The kernel; may be given more than once.
@@ -85,7 +87,7 @@ pub fn run(options: &Options) -> Result<u8> {
     host_packages(LAB_PACKAGES)?;
     let binary = artifact::ktrail(options.release)?;
     let images = Images::prepare(&lab, &kernels)?;
-    let mut files = vec![(binary, PathBuf::from("/usr/local/bin/ktrail"))];
+    let mut files = guest_files(&binary);
     files.extend(options.files.iter().cloned());
     let mut code = 0;
     for &kernel in &kernels {
@@ -108,9 +110,9 @@ pub fn run(options: &Options) -> Result<u8> {
                 timeout: Duration::from_secs(options.timeout),
             },
         };
-        let outcome = boot(&lab, &images, kernel, &job).context("the lab failed")?;
+        let ended = boot(&lab, &images, kernel, &job)?.result.map_err(Error::msg)?;
         if code == 0 {
-            code = outcome.code;
+            code = ended;
         }
     }
     Ok(code)

@@ -1,4 +1,6 @@
-//! The project's chores: `cargo xtask lab`. Each does its own set-up.
+//! The project's chores: `cargo xtask lab | test`. Each does its own set-up.
+//!
+//! There is no `bench` yet; it will boot guests with the counting clock through [`qemu::boot`].
 
 mod apt;
 mod artifact;
@@ -8,6 +10,7 @@ mod kernel;
 mod lab;
 mod qemu;
 mod setup;
+mod test;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -23,11 +26,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Chore {
     Lab(lab::Options),
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Lab(options) => lab::run(&options),
+        Chore::Test(options) => test::run(&options),
     };
     match result {
         Ok(code) => ExitCode::from(code),

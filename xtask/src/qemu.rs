@@ -71,10 +71,10 @@ pub struct Job {
 
 /// How a job ended.
 #[derive(Debug)]
-#[allow(dead_code, reason = "the tests will read the output")]
 pub struct Outcome {
-    /// The script's exit code.
-    pub code: u8,
+    /// The script's exit code; or why there is none, with the end of the console: the guest panicked, or was
+    /// killed by the timeout, or QEMU failed.
+    pub result: Result<u8, String>,
     /// All of its standard output.
     pub stdout: Vec<u8>,
     /// All of its standard error.
@@ -84,8 +84,7 @@ pub struct Outcome {
 /// Boots `kernel`, runs `job` in it and waits for the end.
 ///
 /// # Errors
-/// The guest did not come to its last word: it panicked, was killed by the timeout, or QEMU failed. The error
-/// shows the end of the console.
+/// What goes wrong on this side; what goes wrong in the guest is an [`Outcome`].
 pub fn boot(lab: &Lab, images: &Images, kernel: Kernel, job: &Job) -> Result<Outcome> {
     if job.machine.icount && job.machine.smp != 1 {
         bail!("the counting clock needs one CPU: use --smp 1");
@@ -121,12 +120,17 @@ pub fn boot(lab: &Lab, images: &Images, kernel: Kernel, job: &Job) -> Result<Out
     let (stdout, stderr) = (join(stdout)?, join(stderr)?);
     let Some(code) = exit_code(&read_text(&temp.path("result"))) else {
         let console = read_text(&temp.path("console"));
-        bail!(
+        let why = format!(
             "the guest with kernel {kernel} gave no result: {}\n{}{}",
             explain(&end, &console, job.machine.timeout),
             read_text(&temp.path("qemu-stderr")),
             tail(&console, 60)
         );
+        return Ok(Outcome {
+            result: Err(why),
+            stdout,
+            stderr,
+        });
     };
     if let Some(dir) = &job.out {
         fs::create_dir_all(dir)?;
@@ -139,7 +143,11 @@ pub fn boot(lab: &Lab, images: &Images, kernel: Kernel, job: &Job) -> Result<Out
         )
         .context("cannot unpack what the guest left in /out")?;
     }
-    Ok(Outcome { code, stdout, stderr })
+    Ok(Outcome {
+        result: Ok(code),
+        stdout,
+        stderr,
+    })
 }
 
 /// A running QEMU; it does not outlive the value.
@@ -211,6 +219,7 @@ fn pass_on(path: &Path, mut echo: Option<Box<dyn Write + Send>>) -> Result<JoinH
 fn pack_job(job: &Job, temp: &TempDir) -> Result<()> {
     let stage = temp.path("stage");
     fs::create_dir_all(stage.join("lab"))?;
+    fs::write(stage.join("lab/init"), include_str!("../guest/lab-init"))?;
     match &job.script {
         Some(script) => fs::write(stage.join("lab/job"), script)?,
         None => {
@@ -230,7 +239,7 @@ fn pack_job(job: &Job, temp: &TempDir) -> Result<()> {
     }
     command::run(
         Command::new("tar")
-            .args(["--owner=0", "--group=0", "--no-overwrite-dir", "-cf"])
+            .args(["--owner=0", "--group=0", "-cf"])
             .arg(temp.path("job.tar"))
             .arg("-C")
             .arg(&stage)

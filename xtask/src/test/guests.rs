@@ -1,0 +1,309 @@
+//! The lab's tests: the scripts in `tests/lab`, all of a kernel's in one boot.
+//!
+//! The guest's side is `xtask/guest/run-tests`, which reports line by line, so that a guest that dies half-way
+//! leaves what it had said; the scripts that had no turn then count as failed.
+
+use super::report::{Report, Status};
+use crate::artifact;
+use crate::image::Images;
+use crate::kernel::Kernel;
+use crate::qemu::{Job, Machine, Outcome, boot};
+use crate::setup::{Lab, progress};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The most that a script may take where its head says nothing, in seconds.
+const TIMEOUT: u64 = 120;
+/// What a guest needs beside its scripts' time: booting and shutting down.
+const BOOT: Duration = Duration::from_secs(60);
+/// Two guests run at once only on machines that have so much to spare, so that no timing depends on it.
+const CORES_FOR_TWO: usize = 4;
+
+/// A test script and what its head asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Script {
+    name: String,
+    timeout: u64,
+    /// The kernels that it wants and why no others; none means all.
+    kernels: Option<(Vec<String>, String)>,
+}
+
+impl Script {
+    fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let mut script = Self {
+            name: name.to_owned(),
+            timeout: TIMEOUT,
+            kernels: None,
+        };
+        for line in text.lines().take_while(|line| line.starts_with('#')) {
+            let line = line.trim_start_matches('#').trim();
+            if let Some(seconds) = line.strip_prefix("timeout:") {
+                script.timeout = seconds
+                    .trim()
+                    .parse()
+                    .map_err(|_| format!("`{line}` has no number of seconds"))?;
+            } else if let Some(kernels) = line.strip_prefix("kernels:") {
+                let (names, reason) = kernels
+                    .split_once(';')
+                    .ok_or_else(|| format!("`{line}` has no `; reason`"))?;
+                let names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
+                let known = |name: &String| Kernel::ALL.iter().any(|kernel| kernel.name() == name);
+                if let Some(name) = names.iter().find(|name| !known(name)) {
+                    return Err(format!("`{line}` names {name}, which is no kernel of the lab"));
+                }
+                script.kernels = Some((names, reason.trim().to_owned()));
+            }
+        }
+        Ok(script)
+    }
+
+    /// Why it does not run on `kernel`, if so.
+    fn skips(&self, kernel: Kernel) -> Option<&str> {
+        let (names, reason) = self.kernels.as_ref()?;
+        (!names.iter().any(|name| name == kernel.name())).then_some(reason)
+    }
+}
+
+/// Runs the scripts whose names contain `filter` on each of `kernels`, with ktrail's `binary`.
+pub fn tests(binary: &Path, kernels: &[Kernel], filter: &str, report: &mut Report) -> Result<()> {
+    let scripts = match find_scripts(filter)? {
+        Ok(scripts) if !scripts.is_empty() => scripts,
+        Ok(_) => {
+            report.suite("lab");
+            report.fail(
+                "the lab has tests",
+                format!("no script in tests/lab has a name with `{filter}`"),
+            );
+            return Ok(());
+        }
+        Err(problem) => {
+            report.suite("lab");
+            report.fail("the scripts' heads", problem);
+            return Ok(());
+        }
+    };
+    let lab = Lab::open()?;
+    let images = match Images::prepare(&lab, kernels) {
+        Ok(images) => images,
+        Err(error) => {
+            report.suite("lab");
+            report.fail("the set-up", format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (lab, images, scripts) = (&lab, &images, &scripts[..]);
+    for group in kernels.chunks(if cores >= CORES_FOR_TWO { 2 } else { 1 }) {
+        let outcomes: Vec<Result<Outcome>> = std::thread::scope(|scope| {
+            let guests: Vec<_> = group
+                .iter()
+                .map(|&kernel| scope.spawn(move || run(lab, images, kernel, binary, scripts)))
+                .collect();
+            guests
+                .into_iter()
+                .map(|guest| guest.join().expect("a guest's thread does not panic"))
+                .collect()
+        });
+        for (&kernel, outcome) in group.iter().zip(outcomes) {
+            report.suite(&format!("lab {kernel} ({})", images.kernel(kernel)?.release));
+            for script in scripts {
+                if let Some(reason) = script.skips(kernel) {
+                    report.add(&script.name, Status::Skipped(reason.to_owned()));
+                }
+            }
+            let (stdout, end) = match outcome {
+                Ok(outcome) => {
+                    let complaints = String::from_utf8_lossy(&outcome.stderr).into_owned();
+                    let end = outcome.result.map_err(|why| format!("{why}\n{complaints}"));
+                    (String::from_utf8_lossy(&outcome.stdout).into_owned(), end)
+                }
+                Err(error) => (String::new(), Err(format!("{error:#}"))),
+            };
+            let wanted = scripts.iter().filter(|script| script.skips(kernel).is_none());
+            let wanted: Vec<&str> = wanted.map(|script| script.name.as_str()).collect();
+            for (name, status) in read(&stdout, &wanted, end.err().as_deref()) {
+                report.add(&name, status);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn find_scripts(filter: &str) -> Result<Result<Vec<Script>, String>> {
+    let dir = artifact::root().join("tests/lab");
+    let mut scripts = Vec::new();
+    for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.ends_with(".sh") && name != "lib.sh" && name.contains(filter) {
+            match Script::parse(&name, &fs::read_to_string(&path)?) {
+                Ok(script) => scripts.push(script),
+                Err(problem) => return Ok(Err(format!("{name}: {problem}"))),
+            }
+        }
+    }
+    scripts.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Ok(scripts))
+}
+
+fn run(lab: &Lab, images: &Images, kernel: Kernel, binary: &Path, scripts: &[Script]) -> Result<Outcome> {
+    progress(&format!("the lab's tests on kernel {kernel}"));
+    let wanted: Vec<&Script> = scripts
+        .iter()
+        .filter(|script| script.skips(kernel).is_none())
+        .collect();
+    let arguments: Vec<String> = wanted
+        .iter()
+        .map(|script| format!("{} {}", script.name, script.timeout))
+        .collect();
+    let seconds = wanted.iter().map(|script| script.timeout).sum();
+    let job = Job {
+        script: Some(format!(
+            "set -- {}\n{}",
+            arguments.join(" "),
+            include_str!("../../guest/run-tests")
+        )),
+        files: guest_files(binary),
+        machine: Machine {
+            timeout: BOOT + Duration::from_secs(seconds),
+            ..Machine::default()
+        },
+        ..Job::default()
+    };
+    boot(lab, images, kernel, &job)
+}
+
+/// What every guest gets: ktrail on its PATH, and the tests with their library.
+pub fn guest_files(binary: &Path) -> Vec<(PathBuf, PathBuf)> {
+    vec![
+        (binary.to_owned(), PathBuf::from("/usr/local/bin/ktrail")),
+        (artifact::root().join("tests/lab"), PathBuf::from("/lab/tests")),
+    ]
+}
+
+/// Reads a guest's report; `death` says why it did not come to its end, if so.
+fn read(stdout: &str, wanted: &[&str], death: Option<&str>) -> Vec<(String, Status)> {
+    let mut cases = Vec::new();
+    for &script in wanted {
+        let mut fields = stdout.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        if !fields.any(|line| line == ["begin", script]) {
+            cases.push((
+                script.to_owned(),
+                Status::Failed(format!("it had no turn: {}", death.unwrap_or(""))),
+            ));
+            continue;
+        }
+        let (mut own, mut log, mut code) = (Vec::new(), String::new(), None);
+        for line in fields {
+            let status = match line[..] {
+                ["end", _, number] => {
+                    code = Some(number);
+                    break;
+                }
+                ["pass", _] => Status::Passed,
+                ["fail", _, reason] => Status::Failed(reason.to_owned()),
+                ["skip", _, reason] => Status::Skipped(reason.to_owned()),
+                _ => {
+                    log.push_str(line.strip_prefix(&["log"]).unwrap_or(&line).join("\t").as_str());
+                    log.push('\n');
+                    continue;
+                }
+            };
+            own.push((format!("{script}: {}", line[1]), status));
+        }
+        let ending = match (code, death) {
+            (Some("0"), _) if own.is_empty() => Some("it reported no case".to_owned()),
+            (Some("0"), _) => None,
+            (Some("124" | "137"), _) => Some("it was stopped after its timeout".to_owned()),
+            (Some(code), _) => Some(format!("it ended with exit code {code}")),
+            (None, death) => Some(format!(
+                "the guest died in it: {}",
+                death.unwrap_or("without a word")
+            )),
+        };
+        own.extend(ending.map(|ending| (format!("{script}: comes to its end"), Status::Failed(ending))));
+        // The log belongs to all of the script's failures; the first one shows it.
+        if let Some(Status::Failed(text)) = own
+            .iter_mut()
+            .map(|(_, s)| s)
+            .find(|s| matches!(s, Status::Failed(_)))
+        {
+            *text = format!("{text}\n--- output of {script}\n{log}");
+        }
+        cases.extend(own);
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_bounds_a_script() {
+        let head = "#!/bin/bash\n# About it.\n# kernels: 6.12 7; older ones have no FPROBE\n# timeout: 9\n\n# kernels: x\n";
+        let script = Script::parse("a.sh", head).unwrap();
+        assert_eq!(script.timeout, 9);
+        assert_eq!(script.skips(Kernel::V6_1), Some("older ones have no FPROBE"));
+        assert_eq!(script.skips(Kernel::V7), None);
+        assert_eq!(
+            Script::parse("a.sh", "echo\n").unwrap().skips(Kernel::V5_10),
+            None
+        );
+    }
+
+    #[test]
+    fn a_bad_head_is_an_error() {
+        assert!(
+            Script::parse("a.sh", "# kernels: 6.12\n")
+                .unwrap_err()
+                .contains("reason")
+        );
+        assert!(
+            Script::parse("a.sh", "# kernels: 6.13; x\n")
+                .unwrap_err()
+                .contains("6.13")
+        );
+        assert!(Script::parse("a.sh", "# timeout: long\n").is_err());
+    }
+
+    #[test]
+    fn cases_are_read() {
+        let stdout =
+            "begin\ta.sh\npass\tone\nfail\ttwo\twhy\nskip\tthree\tno room\nlog\tx\ty\nend\ta.sh\t0\n";
+        let cases = read(stdout, &["a.sh"], None);
+        assert_eq!(
+            cases,
+            [
+                ("a.sh: one".into(), Status::Passed),
+                (
+                    "a.sh: two".into(),
+                    Status::Failed("why\n--- output of a.sh\nx\ty\n".into())
+                ),
+                ("a.sh: three".into(), Status::Skipped("no room".into())),
+            ]
+        );
+    }
+
+    #[test]
+    fn silence_death_and_timeouts_are_failures() {
+        let failed = |stdout: &str, death| {
+            let cases = read(stdout, &["a.sh"], death);
+            let Some((_, Status::Failed(text))) = cases.last() else {
+                panic!("{cases:?}")
+            };
+            text.clone()
+        };
+        assert!(failed("begin\ta.sh\nend\ta.sh\t0\n", None).contains("no case"));
+        assert!(failed("begin\ta.sh\npass\tx\nend\ta.sh\t3\n", None).contains("exit code 3"));
+        assert!(failed("begin\ta.sh\nend\ta.sh\t124\n", None).contains("timeout"));
+        assert!(failed("begin\ta.sh\npass\tx\n", Some("panic")).contains("died in it: panic"));
+        assert!(failed("", Some("panic")).contains("no turn: panic"));
+    }
+}

@@ -12,3 +12,4 @@ pub mod filter;
 pub mod ir;
 pub mod isa;
 pub mod kernel;
+pub mod vm;

@@ -67,7 +67,7 @@ pub fn windows(
         let aligned = |skew: u32| {
             loads
                 .iter()
-                .filter(|(off, size)| (off + skew) % size.bytes() == 0)
+                .filter(|(off, size)| (off + skew).is_multiple_of(size.bytes()))
                 .count()
         };
         // The first of the best.

@@ -1,0 +1,3 @@
+//! Shared by the tests of the back end.
+
+pub mod random;

@@ -8,6 +8,7 @@ pub mod btf;
 pub mod doctor;
 pub mod features;
 pub mod maps;
+pub mod places;
 pub mod probeable;
 pub mod program;
 pub mod ring;

@@ -11,10 +11,11 @@
 //! count that itself.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use aya::maps::{MapData, MapError, RingBuf};
+use tokio::io::unix::AsyncFd;
 
 use super::maps::Map;
 
@@ -80,6 +81,18 @@ impl Ring {
                 e => Err(e),
             },
         }
+    }
+}
+
+impl Ring {
+    /// Watch for records with tokio. Readiness is edge-triggered: drain, or look again after a while.
+    ///
+    /// # Errors
+    /// If there are no descriptors left, or outside of a tokio runtime with I/O.
+    pub fn watch(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let fd = self.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is owned by the returned value, which deregisters it before closing it.
+        unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
     }
 }
 

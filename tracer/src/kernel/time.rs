@@ -39,6 +39,11 @@ impl WallClock {
         }
     }
 
+    /// What to add to a CLOCK_MONOTONIC time to get the wall-clock time, in nanoseconds.
+    pub fn offset(&self) -> i64 {
+        self.offset as i64
+    }
+
     /// The wall-clock time of a CLOCK_MONOTONIC time in nanoseconds.
     pub fn at(&self, monotonic: u64) -> SystemTime {
         let nanos = (i128::from(monotonic) + self.offset).max(0);

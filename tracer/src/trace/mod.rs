@@ -11,6 +11,8 @@ pub mod program;
 pub mod record;
 pub mod render;
 pub mod roles;
+pub mod run;
+pub mod session;
 pub mod summary;
 pub mod view;
 

@@ -17,6 +17,7 @@ pub struct Pipeline<R> {
     renderer: R,
     live: bool,
     ended: u64,
+    limit: Option<u64>,
 }
 
 impl<R: Renderer> Pipeline<R> {
@@ -29,7 +30,24 @@ impl<R: Renderer> Pipeline<R> {
             renderer,
             live,
             ended: 0,
+            limit: None,
         }
+    }
+
+    /// Render no more than this many packets.
+    pub fn stop_after(mut self, packets: Option<u64>) -> Self {
+        self.limit = packets;
+        self
+    }
+
+    /// As many packets as were asked for have been rendered.
+    pub fn done(&self) -> bool {
+        self.limit.is_some_and(|limit| self.ended >= limit)
+    }
+
+    /// No packet is known to be on its way.
+    pub fn idle(&self) -> bool {
+        self.journeys.open() == 0 && self.sorter.waiting() == 0
     }
 
     /// Takes an event as it arrives. Nothing is rendered before the next [`Pipeline::advance`].
@@ -84,6 +102,9 @@ impl<R: Renderer> Pipeline<R> {
     }
 
     fn take(&mut self, event: Event) -> io::Result<()> {
+        if self.done() {
+            return Ok(());
+        }
         if let Some((number, step)) = self.journeys.push(event)
             && self.live
         {
@@ -94,6 +115,9 @@ impl<R: Renderer> Pipeline<R> {
 
     fn render_ended(&mut self) -> io::Result<()> {
         while let Some(journey) = self.journeys.ended() {
+            if self.done() {
+                break;
+            }
             self.ended += 1;
             match self.live {
                 true => self.renderer.ended(&journey)?,

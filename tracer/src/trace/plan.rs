@@ -103,6 +103,10 @@ fn function_role(name: &str, attachable: &HashSet<&str>) -> (Role, Option<SkbArg
     }
     let role = match name {
         "kfree_skbmem" | "napi_skb_cache_put" => Role::Free { only_if: None },
+        // They put the skb into the cache themselves where that function is inlined (5.10, 6.1).
+        "__kfree_skb_defer" | "napi_skb_free_stolen_head" if !attachable.contains(CACHE) => {
+            Role::Free { only_if: None }
+        }
         // Frees the skb alone when its head lives on in another; otherwise goes through kfree_skbmem.
         "kfree_skb_partial" => Role::Free { only_if: Some(1) },
         "pskb_expand_head" => Role::Reallocate,
@@ -112,15 +116,21 @@ fn function_role(name: &str, attachable: &HashSet<&str>) -> (Role, Option<SkbArg
     (role, None)
 }
 
-/// The role of a tracepoint. `last`: nothing but tracepoints is attached, so that a freed skb isn't seen again.
-fn tracepoint_role(name: &str, params: u8, last: bool) -> Role {
+/// Puts an skb into the CPU's cache instead of freeing it (5.15+). Only some kernels keep it a function.
+const CACHE: &str = "napi_skb_cache_put";
+
+/// The role of a tracepoint, where `functions` are attached beside it.
+fn tracepoint_role(name: &str, params: u8, functions: &HashSet<&str>) -> Role {
     match name {
         "kfree_skb" => Role::Drop {
             location: 1,
             reason: (params > 2).then_some(2),
-            last,
+            last: functions.is_empty(),
         },
-        "consume_skb" => Role::Consume { last },
+        // A consumed skb may go into the cache.
+        "consume_skb" => Role::Consume {
+            last: !functions.contains(CACHE),
+        },
         "skb_copy_datagram_iovec" => Role::Copy,
         "net_dev_xmit" => Role::Transmit { code: 1 },
         _ => Role::Pass,
@@ -156,10 +166,7 @@ fn role(candidate: &Candidate, functions: &HashSet<&str>) -> (Role, Option<SkbAr
     match candidate.point.kind {
         _ if !candidate.point.module.is_empty() => (Role::Pass, None),
         PointKind::Function => function_role(name, functions),
-        PointKind::Tracepoint => (
-            tracepoint_role(name, candidate.params, functions.is_empty()),
-            None,
-        ),
+        PointKind::Tracepoint => (tracepoint_role(name, candidate.params, functions), None),
     }
 }
 

@@ -29,7 +29,7 @@ const STATE: MapRef = MapRef(2);
 const STATS: MapRef = MapRef(3);
 
 /// Bytes of the one value of `state`: `enabled`, `following`, 8 each.
-const STATE_SIZE: u32 = 16;
+pub const STATE_SIZE: u32 = 16;
 const STATE_ENABLED: u32 = 0;
 const STATE_FOLLOWING: i32 = 8;
 
@@ -167,6 +167,15 @@ impl Role {
     }
 }
 
+/// Where a packet must be when its journey begins, beside what the filter says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// On this device.
+    pub ifindex: Option<u32>,
+    /// In the network namespace with this inode.
+    pub netns: Option<u32>,
+}
+
 /// What one program is built from.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec<'a> {
@@ -180,6 +189,8 @@ pub struct Spec<'a> {
     pub role: Role,
     /// Which packets.
     pub filter: &'a Filter,
+    /// And where.
+    pub only: Only,
     /// Where the kernel keeps things.
     pub offsets: &'a Offsets,
     /// Sizes of the maps.
@@ -373,6 +384,7 @@ impl<'a> Body<'a> {
         filter::lower(&mut self.b, self.spec.filter, &mut view, hit, self.out);
 
         self.b.switch_to(hit);
+        self.only();
         self.count(Stat::Journeys);
         // No two packets begin on one CPU in one nanosecond; 13 bits hold the number of any CPU that Linux runs on.
         let time = self.b.call(Helper::KtimeGetNs, vec![]);
@@ -590,9 +602,7 @@ impl<'a> Body<'a> {
     /// Device and network namespace.
     fn device(&mut self, record: Reg, subject: Reg) {
         let o = self.spec.offsets;
-        let (no_device, have_net, no_net, done) =
-            (self.b.block(), self.b.block(), self.b.block(), self.b.block());
-        let net = self.b.reg(Type::Kernel { direct: false });
+        let (no_device, named) = (self.b.block(), self.b.block());
         let name = self.b.add(record, i64::from(record::IFNAME.0));
         let put =
             |b: &mut Builder, field: Record, src: Operand| b.store(record, field.offset(), src, field.size());
@@ -604,15 +614,35 @@ impl<'a> Body<'a> {
         let from = self.b.add(dev, i64::from(o.dev_name));
         let args = vec![name.into(), i64::from(record::IFNAME.1).into(), from.into()];
         self.b.call_void(Helper::ProbeReadKernel, args);
-        let dev_net = self.b.kernel_ptr(dev, o.dev_net as i32);
-        self.b.mov(net, dev_net);
-        self.b.jump(have_net);
+        self.b.jump(named);
 
         self.b.switch_to(no_device);
         put(&mut self.b, Record::Ifindex, 0.into());
         for half in [0, 8] {
             self.b.store(record, record::IFNAME.0 as i32 + half, 0, Size::B8);
         }
+        self.b.jump(named);
+
+        self.b.switch_to(named);
+        let netns = self.netns(subject);
+        put(&mut self.b, Record::Netns, netns.into());
+    }
+
+    /// Inode of the network namespace of the skb's device, else of its socket; 0 where it has neither.
+    fn netns(&mut self, subject: Reg) -> Reg {
+        let o = self.spec.offsets;
+        let (no_device, have_net, no_net, done) =
+            (self.b.block(), self.b.block(), self.b.block(), self.b.block());
+        let net = self.b.reg(Type::Kernel { direct: false });
+        let netns = self.b.int();
+
+        let dev = self.b.kernel_ptr(subject, o.skb_dev as i32);
+        self.b.branch_if(Cond::Eq, dev, 0, no_device);
+        let dev_net = self.b.kernel_ptr(dev, o.dev_net as i32);
+        self.b.mov(net, dev_net);
+        self.b.jump(have_net);
+
+        self.b.switch_to(no_device);
         let sk = self.b.kernel_ptr(subject, o.skb_sk as i32);
         self.b.branch_if(Cond::Eq, sk, 0, no_net);
         let sk_net = self.b.kernel_ptr(sk, o.sock_net as i32);
@@ -620,15 +650,33 @@ impl<'a> Body<'a> {
         self.b.jump(have_net);
 
         self.b.switch_to(no_net);
-        put(&mut self.b, Record::Netns, 0.into());
+        self.b.mov(netns, 0);
         self.b.jump(done);
 
         self.b.switch_to(have_net);
         let inum = self.b.kernel_load(net, o.net_inum as i32, Size::B4);
-        put(&mut self.b, Record::Netns, inum.into());
+        self.b.mov(netns, inum);
         self.b.jump(done);
 
         self.b.switch_to(done);
+        netns
+    }
+
+    /// Leave the program unless the skb is on the device and in the namespace that were asked for.
+    fn only(&mut self) {
+        let Only { ifindex, netns } = self.spec.only;
+        if let Some(wanted) = ifindex {
+            let dev = self.b.kernel_ptr(self.skb, self.spec.offsets.skb_dev as i32);
+            self.b.branch_if(Cond::Eq, dev, 0, self.out);
+            let found = self
+                .b
+                .kernel_load(dev, self.spec.offsets.dev_ifindex as i32, Size::B4);
+            self.b.branch_if(Cond::Ne, found, i64::from(wanted), self.out);
+        }
+        if let Some(wanted) = netns {
+            let found = self.netns(self.skb);
+            self.b.branch_if(Cond::Ne, found, i64::from(wanted), self.out);
+        }
     }
 
     /// The bytes from the network header on, as many as are there.

@@ -35,6 +35,10 @@ pub struct Missed {
     pub recursion: u64,
     /// Packets that matched when too many were followed already.
     pub unfollowed: u64,
+    /// Followed skbs whose end went unseen: their address was another packet's when they were next met.
+    pub reused: u64,
+    /// Reports that could not be decoded, which is a bug.
+    pub malformed: u64,
 }
 
 /// A run's summary. Zero is written as zero.
@@ -114,6 +118,20 @@ impl fmt::Display for Summary {
         if self.missed.unfollowed > 0 {
             let packets = number(self.missed.unfollowed, "packet");
             writeln!(f, "{packets} not followed: too many were followed already")?;
+        }
+        if self.missed.reused > 0 {
+            let skbs = number(self.missed.reused, "skb");
+            writeln!(
+                f,
+                "{skbs} lost sight of: the end went unseen and the address was used again"
+            )?;
+        }
+        if self.missed.malformed > 0 {
+            writeln!(
+                f,
+                "{} unreadable: a bug in ktrail",
+                number(self.missed.malformed, "report")
+            )?;
         }
         Ok(())
     }

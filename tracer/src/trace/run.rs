@@ -1,0 +1,197 @@
+//! A run of `ktrail trace`: from the first report to the summary.
+//!
+//! Deliberately absent: what is attached and how ([`super::session`]), what events add up to ([`super::pipeline`]),
+//! and what things look like ([`super::render`]).
+
+use std::collections::BTreeMap;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::decode::decode;
+use super::pipeline::Pipeline;
+use super::program::Stat;
+use super::render::Renderer;
+use super::session::{Coverage, Session};
+use super::summary::{Attached, Missed, Skipped};
+use crate::kernel::time::monotonic;
+
+/// When a run ends, beside Ctrl-C and SIGTERM, and who is told when it begins.
+#[derive(Default)]
+pub struct Until<'a> {
+    /// When this many packets' journeys have been printed.
+    pub count: Option<u64>,
+    /// When this command has ended, and the packets that it left on their way have arrived or had [`GRACE`].
+    pub command: &'a [String],
+}
+
+/// How long packets that are on their way when the command ends get to arrive.
+pub const GRACE: Duration = Duration::from_millis(500);
+
+/// How often held-back events are looked after.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How many reports are taken from the ring at once, so that a busy ring can't keep the run from ending.
+const BATCH: usize = 4096;
+
+/// Follow packets until it is time to end; print them; print the summary. `ready` is called once the programs
+/// report.
+///
+/// # Errors
+/// When output can't be written, or the command can't be started.
+pub fn run(
+    session: &mut Session,
+    until: &Until<'_>,
+    live: bool,
+    ready: &dyn Fn() -> anyhow::Result<()>,
+    out: Box<dyn Renderer>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let pipeline = Pipeline::new(session.points(), out, live).stop_after(until.count);
+    let mut run = Run {
+        session,
+        pipeline,
+        lost: 0,
+        malformed: 0,
+    };
+    let result = runtime.block_on(run.follow(until, ready));
+    // Whatever happened: nothing reports any more before the last reports are read.
+    run.session.disable()?;
+    result?;
+    run.finish()
+}
+
+struct Run<'a> {
+    session: &'a mut Session,
+    pipeline: Pipeline<Box<dyn Renderer>>,
+    /// What the programs had counted as lost when last asked.
+    lost: u64,
+    /// Reports that could not be decoded.
+    malformed: u64,
+}
+
+impl Run<'_> {
+    async fn follow(
+        &mut self,
+        until: &Until<'_>,
+        ready: &dyn Fn() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ring = self.session.ring().watch()?;
+
+        self.session.enable()?;
+        ready()?;
+        let mut child = start(until.command)?;
+        let mut deadline = None;
+        loop {
+            tokio::select! {
+                readable = ring.readable() => {
+                    self.read(BATCH)?;
+                    // Edge-triggered: what came in since is seen at the next tick.
+                    readable?.clear_ready();
+                }
+                _ = tick.tick() => {
+                    self.read(BATCH)?;
+                    self.pipeline.advance(monotonic())?;
+                }
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                status = ended(&mut child) => {
+                    let status = status?;
+                    if !status.success() {
+                        eprintln!("ktrail: {} ended with {status}", until.command[0]);
+                    }
+                    self.read(BATCH)?;
+                    deadline = Some(Instant::now() + GRACE);
+                    child = None;
+                }
+            }
+            let arrived = deadline.is_some_and(|at| self.pipeline.idle() || Instant::now() >= at);
+            if arrived || self.pipeline.done() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Take up to `max` reports from the ring.
+    fn read(&mut self, max: usize) -> anyhow::Result<()> {
+        let Run {
+            session,
+            pipeline,
+            malformed,
+            ..
+        } = self;
+        session.read(max, |bytes, places| match decode(bytes, |ip| places.find(ip)) {
+            Ok(event) => pipeline.push(event),
+            Err(_) => *malformed += 1,
+        });
+        let lost = self.session.stat(Stat::Lost)?;
+        if lost > self.lost {
+            self.pipeline.lost(lost - self.lost);
+            self.lost = lost;
+        }
+        Ok(())
+    }
+
+    /// No more reports come: print what is left, and the summary.
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.read(usize::MAX)?;
+        let missed = Missed {
+            recursion: self.session.missed(),
+            unfollowed: self.session.stat(Stat::Unfollowed)?,
+            reused: self.session.stat(Stat::Reused)?,
+            malformed: self.malformed,
+        };
+        self.pipeline.finish(attached(self.session), missed)?;
+        Ok(())
+    }
+}
+
+/// What the summary says of what was attached.
+fn attached(session: &Session) -> Attached {
+    let Coverage {
+        functions,
+        tracepoints,
+        skipped,
+    } = &session.coverage;
+    let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+    for skipped in skipped {
+        *reasons.entry(skipped.reason.to_string()).or_default() += 1;
+    }
+    Attached {
+        backend: session.backend.name().into(),
+        functions: *functions as u64,
+        tracepoints: *tracepoints as u64,
+        skipped: reasons
+            .into_iter()
+            .map(|(reason, count)| Skipped { reason, count })
+            .collect(),
+    }
+}
+
+/// Start the command, if there is one.
+fn start(command: &[String]) -> anyhow::Result<Option<Child>> {
+    let Some((program, args)) = command.split_first() else {
+        return Ok(None);
+    };
+    let child = Command::new(program).args(args).kill_on_drop(true).spawn();
+    Ok(Some(child.with_context(|| format!("can't run {program:?}"))?))
+}
+
+/// Waits for the command to end; for ever if there is none.
+async fn ended(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
+    match child {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
+    }
+}

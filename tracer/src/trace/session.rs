@@ -1,0 +1,551 @@
+//! What is attached for a run, from the scan to the summary's counts.
+//!
+//! ```text
+//!   BTF ─▶ candidates ─▶ plan: groups ─▶ program each ─▶ attach, best backend first
+//! ```
+//!
+//! Everything is attached disabled and enabled at once, so that no packet's journey begins in the middle because
+//! half of its functions weren't attached yet. Dropping a session detaches.
+
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use anyhow::{Context, anyhow};
+use ktrail_ebpf::codegen::{self, PacketAccess};
+use ktrail_ebpf::filter::Filter;
+use ktrail_ebpf::ir::ProgramKind;
+use ktrail_ebpf::kernel::TypeId;
+use regex::Regex;
+
+use super::event::{Point, PointId, PointKind};
+use super::offsets::Offsets;
+use super::plan::{self, Candidate, Group};
+use super::program::{self, Limits, Only, Place, SkbArg, Spec, Stat};
+use crate::kernel::Lacking;
+use crate::kernel::attach::{self, Attached, Link, Multi, Refused, Target};
+use crate::kernel::btf::{self, Indirection, KernelBtf};
+use crate::kernel::features::Features;
+use crate::kernel::maps::{self, Maps};
+use crate::kernel::probeable::{self, Reason, Rules};
+use crate::kernel::program::{AttachType, LoadOptions, Program, load};
+use crate::kernel::ring::Ring;
+use crate::kernel::symbols::Symbols;
+use crate::kernel::sys::SysError;
+
+/// A way to attach to functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Backend {
+    /// One link for all functions (5.18+, CONFIG_FPROBE).
+    KprobeMulti,
+    /// One probe a function (CONFIG_KPROBES).
+    Kprobe,
+    /// No functions: BTF tracepoints only.
+    Tracepoint,
+}
+
+impl Backend {
+    /// Best first.
+    const ALL: [Backend; 3] = [Backend::KprobeMulti, Backend::Kprobe, Backend::Tracepoint];
+
+    /// Its name on the command line and in the output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::KprobeMulti => "kprobe-multi",
+            Backend::Kprobe => "kprobe",
+            Backend::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// What a run wants.
+pub struct Request<'a> {
+    /// Which packets.
+    pub filter: &'a Filter,
+    /// And where.
+    pub only: Only,
+    /// This backend or none; otherwise the best that works.
+    pub backend: Option<Backend>,
+    /// Only functions and tracepoints whose whole name matches.
+    pub func: Option<&'a Regex>,
+    /// Sizes of the maps.
+    pub limits: Limits,
+}
+
+/// What happens while a session starts, for whoever waits.
+pub trait Progress: Sync {
+    /// So many of so many functions are attached. Answer false to give up.
+    fn attaching(&self, done: usize, total: usize) -> bool;
+    /// One line about something that is not as it should be.
+    fn notice(&self, line: &str);
+}
+
+/// What a run attached to, and what it left out: counts by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Functions attached.
+    pub functions: usize,
+    /// Tracepoints attached.
+    pub tracepoints: usize,
+    /// What was left out, each with its reason.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A function or tracepoint that is not attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// What it is called.
+    pub point: Point,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What the kernel knows, read once.
+pub struct Kernel {
+    /// What it can do.
+    pub features: Features,
+    /// Its types.
+    pub btf: KernelBtf,
+    /// Its symbols.
+    pub symbols: Rc<Symbols>,
+}
+
+impl Kernel {
+    /// Read it.
+    ///
+    /// # Errors
+    /// What the machine lacks.
+    pub fn read() -> Result<Kernel, Lacking> {
+        // The kernel formats both lists slowly: let it do them side by side.
+        std::thread::scope(|scope| {
+            let symbols = scope.spawn(Symbols::load);
+            let btf = KernelBtf::load()?;
+            let features = Features::probe(&btf)?;
+            let symbols = symbols
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok(Kernel {
+                features,
+                btf,
+                symbols: Rc::new(symbols),
+            })
+        })
+    }
+}
+
+/// Programs attached, and the ring that they report to.
+pub struct Session {
+    points: Vec<Point>,
+    places: Places,
+    maps: Maps,
+    ring: Ring,
+    programs: Vec<Program>,
+    attached: Vec<Attached>,
+    /// Which backend serves the functions.
+    pub backend: Backend,
+    /// What is attached and what isn't.
+    pub coverage: Coverage,
+}
+
+/// Finds the point of a probed address.
+#[derive(Clone, Debug, Default)]
+pub struct Places(Vec<(u64, PointId)>);
+
+impl Places {
+    fn new(mut places: Vec<(u64, PointId)>) -> Places {
+        places.sort_unstable();
+        Places(places)
+    }
+
+    /// The point whose function starts at or closest below `ip`: a probe may sit some bytes into the function.
+    pub fn find(&self, ip: u64) -> Option<PointId> {
+        const PROLOGUE: u64 = 16;
+        let after = self.0.partition_point(|&(addr, _)| addr <= ip);
+        let &(addr, point) = self.0[..after].last()?;
+        (ip - addr <= PROLOGUE).then_some(point)
+    }
+}
+
+/// A function or tracepoint that will be attached, and what attaching needs.
+enum Site {
+    Function(u64),
+    Tracepoint { module: String, id: TypeId },
+}
+
+impl Session {
+    /// Attach to everything that takes a packet, by the best backend that works.
+    ///
+    /// # Errors
+    /// What the machine lacks, or what the kernel refused where nothing is left to fall back on.
+    pub fn start(kernel: &Kernel, request: &Request<'_>, progress: &dyn Progress) -> anyhow::Result<Session> {
+        for line in maps::raise_limits() {
+            progress.notice(&line);
+        }
+        let offsets = Offsets::resolve(&kernel.btf)?;
+        let mut refused = None;
+        for backend in Backend::ALL {
+            if request.backend.is_some_and(|wanted| wanted != backend) {
+                continue;
+            }
+            if let Some(why) = refused.take() {
+                progress.notice(&format!("{why:#}; using {} instead", backend.name()));
+            }
+            let lacking = match backend {
+                Backend::KprobeMulti => kernel.features.kprobe_multi.clone().err(),
+                Backend::Kprobe => kernel.features.kprobe.clone().err(),
+                Backend::Tracepoint => None,
+            };
+            let session = match lacking {
+                Some(lacking) => Err(lacking.into()),
+                None => Starting::new(kernel, request, progress, &offsets, backend)?.attach(),
+            };
+            match session {
+                Ok(session) => return Ok(session),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| anyhow!("no backend left")))
+    }
+
+    /// The attach points, which [`PointId`] indexes.
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// The ring that the programs report to.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Take up to `max` reports from the ring.
+    pub fn read(&mut self, max: usize, mut take: impl FnMut(&[u8], &Places)) -> usize {
+        let Session { ring, places, .. } = self;
+        ring.drain_some(max, |bytes| take(bytes, places))
+    }
+
+    /// Let the programs report.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enable(&self) -> Result<(), SysError> {
+        self.set_enabled(1)
+    }
+
+    /// Keep the programs from reporting.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn disable(&self) -> Result<(), SysError> {
+        self.set_enabled(0)
+    }
+
+    fn set_enabled(&self, enabled: u64) -> Result<(), SysError> {
+        let mut state = [0; program::STATE_SIZE as usize];
+        state[..8].copy_from_slice(&enabled.to_ne_bytes());
+        self.map("state").update(&0_u32.to_ne_bytes(), &state)
+    }
+
+    /// What the programs have counted, over all CPUs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn stat(&self, stat: Stat) -> Result<u64, SysError> {
+        let at = stat as usize * 8;
+        let values = self
+            .map("stats")
+            .lookup_per_cpu(&0_u32.to_ne_bytes())?
+            .unwrap_or_default();
+        Ok(values
+            .iter()
+            .filter_map(|value| Some(u64::from_ne_bytes(*value.get(at..)?.first_chunk()?)))
+            .sum())
+    }
+
+    /// Hits for which the kernel did not run a program, because one ran already on that CPU.
+    pub fn missed(&self) -> u64 {
+        self.programs
+            .iter()
+            .filter_map(|p| p.stats().ok())
+            .map(|s| s.recursion_misses)
+            .sum()
+    }
+
+    /// Detach everything, as quickly as the kernel lets us.
+    pub fn detach(self) {
+        for attached in self.attached {
+            attached.detach();
+        }
+    }
+
+    fn map(&self, name: &str) -> &maps::Map {
+        self.maps
+            .get(name)
+            .unwrap_or_else(|| unreachable!("{name} is among program::maps"))
+    }
+}
+
+/// A session being put together for one backend.
+struct Starting<'a> {
+    request: &'a Request<'a>,
+    progress: &'a dyn Progress,
+    offsets: &'a Offsets,
+    backend: Backend,
+    candidates: Vec<Candidate>,
+    sites: Vec<Site>,
+    coverage: Coverage,
+    maps: Maps,
+    programs: Vec<Program>,
+    attached: Vec<Attached>,
+    features: &'a Features,
+}
+
+impl<'a> Starting<'a> {
+    fn new(
+        kernel: &'a Kernel,
+        request: &'a Request<'a>,
+        progress: &'a dyn Progress,
+        offsets: &'a Offsets,
+        backend: Backend,
+    ) -> anyhow::Result<Starting<'a>> {
+        let mut starting = Starting {
+            request,
+            progress,
+            offsets,
+            backend,
+            candidates: vec![],
+            sites: vec![],
+            coverage: Coverage::default(),
+            maps: Maps::create(&program::maps(request.limits))?,
+            programs: vec![],
+            attached: vec![],
+            features: &kernel.features,
+        };
+        if backend != Backend::Tracepoint {
+            starting.functions(kernel);
+        }
+        starting.tracepoints(kernel);
+        Ok(starting)
+    }
+
+    fn wanted(&self) -> impl Fn(&str) -> bool + use<'a> {
+        let func = self.request.func;
+        move |name| func.is_none_or(|regex| regex.is_match(name))
+    }
+
+    fn functions(&mut self, kernel: &Kernel) {
+        let wanted = self.wanted();
+        let rules = Rules::load(self.backend == Backend::Kprobe);
+        let selection = probeable::select(kernel.btf.skb_functions(), &kernel.symbols, &rules);
+        let point = |name: &str, module: &str| Point {
+            name: name.into(),
+            module: module.into(),
+            kind: PointKind::Function,
+        };
+        for place in selection.places {
+            let function = &place.function;
+            let (true, Some(index)) = (wanted(&function.name), function.arg) else {
+                continue;
+            };
+            let skb = SkbArg {
+                index,
+                indirect: function.indirection == Indirection::SkbPtrPtr,
+            };
+            let point = point(&function.name, &function.module);
+            self.candidates.push(Candidate {
+                point,
+                skb,
+                params: function.params,
+            });
+            self.sites.push(Site::Function(place.addr));
+        }
+        for skipped in selection.skipped.into_iter().filter(|s| wanted(&s.name)) {
+            let point = point(&skipped.name, &skipped.module);
+            self.coverage.skipped.push(Skipped {
+                point,
+                reason: skipped.reason,
+            });
+        }
+    }
+
+    fn tracepoints(&mut self, kernel: &Kernel) {
+        let wanted = self.wanted();
+        for tracepoint in kernel.btf.skb_tracepoints().iter().filter(|t| wanted(&t.name)) {
+            let point = Point {
+                name: tracepoint.name.clone(),
+                module: tracepoint.module.clone(),
+                kind: PointKind::Tracepoint,
+            };
+            let indirect = tracepoint.indirection == Indirection::SkbPtrPtr;
+            let skb = SkbArg {
+                index: tracepoint.arg,
+                indirect,
+            };
+            self.candidates.push(Candidate {
+                point,
+                skb,
+                params: tracepoint.params,
+            });
+            self.sites.push(Site::Tracepoint {
+                module: tracepoint.module.clone(),
+                id: tracepoint.id,
+            });
+        }
+    }
+
+    fn attach(mut self) -> anyhow::Result<Session> {
+        let groups = plan::group(&self.candidates);
+        let total = groups
+            .iter()
+            .filter(|g| g.kind == PointKind::Function)
+            .map(|g| g.points.len())
+            .sum();
+        for group in &groups {
+            match group.kind {
+                PointKind::Function => self.attach_functions(group, total)?,
+                PointKind::Tracepoint => self.attach_tracepoints(group)?,
+            }
+        }
+        if self.coverage.functions + self.coverage.tracepoints == 0 {
+            return Err(anyhow!("nothing to attach to"));
+        }
+        let places = self
+            .sites
+            .iter()
+            .zip(0..)
+            .filter_map(|(site, number)| match site {
+                Site::Function(addr) => Some((*addr, PointId(number))),
+                Site::Tracepoint { .. } => None,
+            });
+        let places = Places::new(places.collect());
+        let ring = Ring::open(
+            self.maps
+                .get("events")
+                .context("the ring is among program::maps")?,
+        )?;
+        Ok(Session {
+            points: self.candidates.into_iter().map(|c| c.point).collect(),
+            places,
+            maps: self.maps,
+            ring,
+            programs: self.programs,
+            attached: self.attached,
+            backend: self.backend,
+            coverage: self.coverage,
+        })
+    }
+
+    fn attach_functions(&mut self, group: &Group, total: usize) -> anyhow::Result<()> {
+        let targets: Vec<Target> = group
+            .points
+            .iter()
+            .filter_map(|point| match self.sites[point.0 as usize] {
+                Site::Function(addr) => Some(Target {
+                    addr,
+                    cookie: point.0.into(),
+                }),
+                Site::Tracepoint { .. } => None,
+            })
+            .collect();
+        let multi = self.backend == Backend::KprobeMulti;
+        let place = if multi || self.features.codegen.attach_cookie {
+            Place::Cookie
+        } else {
+            Place::Ip
+        };
+        let attach_type = multi.then_some(AttachType::TraceKprobeMulti);
+        let options = LoadOptions {
+            attach_type,
+            ..LoadOptions::default()
+        };
+        let program = self.load(ProgramKind::Kprobe, group, place, &options)?;
+        let before = self.coverage.functions;
+        let attached = if multi {
+            attach::kprobe_multi(&program, &targets, Multi::Entry)?
+        } else {
+            let how = self.features.kprobe.as_ref().map_err(Clone::clone)?;
+            attach::kprobe(&program, &targets, how, &|done, _| {
+                self.progress.attaching(before + done, total)
+            })?
+        };
+        for Refused { target, error } in &attached.refused {
+            let point = self.candidates[target.cookie as usize].point.clone();
+            self.coverage.skipped.push(Skipped {
+                point,
+                reason: Reason::Refused(error.errno),
+            });
+        }
+        self.coverage.functions += attached.count;
+        self.progress.attaching(self.coverage.functions, total);
+        self.programs.push(program);
+        self.attached.push(attached);
+        Ok(())
+    }
+
+    /// Each tracepoint needs a program of its own: the kernel checks it against that tracepoint's prototype.
+    fn attach_tracepoints(&mut self, group: &Group) -> anyhow::Result<()> {
+        for &point in &group.points {
+            let Site::Tracepoint { module, id } = &self.sites[point.0 as usize] else {
+                continue;
+            };
+            let object = match module.is_empty() {
+                true => None,
+                false => Some(btf::object_fd(module)?),
+            };
+            let options = LoadOptions {
+                attach_btf_id: id.id,
+                attach_btf_obj: object.as_ref().map(AsFd::as_fd),
+                ..LoadOptions::default()
+            };
+            let program = self.load(ProgramKind::Tracing, group, Place::Fixed(point.0), &options)?;
+            match attach::tracepoint(&program) {
+                Ok(link) => {
+                    self.coverage.tracepoints += 1;
+                    self.attached.push(single(link));
+                    self.programs.push(program);
+                }
+                Err(error) => {
+                    let point = self.candidates[point.0 as usize].point.clone();
+                    self.coverage.skipped.push(Skipped {
+                        point,
+                        reason: Reason::Refused(error.errno),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load(
+        &self,
+        kind: ProgramKind,
+        group: &Group,
+        place: Place,
+        options: &LoadOptions<'_>,
+    ) -> anyhow::Result<Program> {
+        let spec = Spec {
+            kind,
+            skb: group.skb,
+            place,
+            role: group.role,
+            filter: self.request.filter,
+            only: self.request.only,
+            offsets: self.offsets,
+            limits: self.request.limits,
+            get_func_ip: self.features.codegen.get_func_ip,
+        };
+        let program = program::build("ktrail", &spec);
+        let generated = codegen::Options {
+            packet: PacketAccess::KernelRead,
+            features: &self.features.codegen,
+        };
+        let object = codegen::generate(&program, &generated)?;
+        Ok(load(&object, &self.maps, options)?)
+    }
+}
+
+fn single(link: Link) -> Attached {
+    Attached {
+        links: vec![link],
+        count: 1,
+        refused: vec![],
+    }
+}

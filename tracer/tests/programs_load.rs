@@ -1,0 +1,84 @@
+//! Every program that the tracer builds passes the verifier of the kernel that the tests run on.
+
+use ktrail::kernel::btf::KernelBtf;
+use ktrail::kernel::features::Features;
+use ktrail::kernel::maps::Maps;
+use ktrail::kernel::program::{LoadOptions, load};
+use ktrail::trace::offsets::Offsets;
+use ktrail::trace::program::{self, Limits, Only, Place, Role, SkbArg, Spec, maps};
+use ktrail_ebpf::codegen::{self, PacketAccess};
+use ktrail_ebpf::filter::{self, Env};
+use ktrail_ebpf::ir::ProgramKind;
+
+const ROLES: &[Role] = &[
+    Role::Pass,
+    Role::PassFollowed,
+    Role::Reallocate,
+    Role::Clone { from: 1 },
+    Role::Copy,
+    Role::Transmit { code: 1 },
+    Role::Drop {
+        location: 1,
+        reason: None,
+        last: true,
+    },
+    Role::Drop {
+        location: 1,
+        reason: Some(2),
+        last: false,
+    },
+    Role::Consume { last: true },
+    Role::Free { only_if: None },
+    Role::Free { only_if: Some(1) },
+];
+
+#[test]
+fn every_role_passes_the_verifier() {
+    let btf = KernelBtf::load().expect("BTF");
+    let features = Features::probe(&btf).expect("a kernel that runs programs");
+    let offsets = Offsets::resolve(&btf).expect("the kernel's packets");
+    let limits = Limits {
+        ring: 1 << 16,
+        follow: 64,
+    };
+    let shared = Maps::create(&maps(limits)).expect("maps");
+    for text in ["", "udp and dst 8.8.8.8 and port 53"] {
+        let Ok(filter) = filter::parse(text, &Env::default()) else {
+            continue;
+        };
+        for &role in ROLES {
+            for indirect in [false, true] {
+                for only in [
+                    Only::default(),
+                    Only {
+                        ifindex: Some(1),
+                        netns: Some(2),
+                    },
+                ] {
+                    for place in [Place::Cookie, Place::Ip, Place::Fixed(7)] {
+                        let spec = Spec {
+                            kind: ProgramKind::Kprobe,
+                            skb: SkbArg { index: 0, indirect },
+                            place,
+                            role,
+                            filter: &filter,
+                            only,
+                            offsets: &offsets,
+                            limits,
+                            get_func_ip: features.codegen.get_func_ip,
+                        };
+                        let program = program::build("test", &spec);
+                        let options = codegen::Options {
+                            packet: PacketAccess::KernelRead,
+                            features: &features.codegen,
+                        };
+                        let object = codegen::generate(&program, &options)
+                            .unwrap_or_else(|e| panic!("{text:?} {role:?}: {e}"));
+                        load(&object, &shared, &LoadOptions::default())
+                            .unwrap_or_else(|e| panic!("{text:?} {role:?} {place:?}: {e}\n{}", e.log));
+                    }
+                }
+            }
+        }
+    }
+}

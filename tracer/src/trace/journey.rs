@@ -22,7 +22,7 @@ pub use fate::{Consumption, Device, Fate, Had, Process};
 /// What bounds the memory that journeys take. What goes beyond is counted in the journey or in [`Totals`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Events kept from a journey's beginning.
+    /// Events kept from a journey's beginning; 0 for keeping none but those in `tail`, without counting the others.
     pub head: usize,
     /// Events kept from its end, at least 1. Those in between are counted in [`Journey::cut`].
     pub tail: usize,
@@ -467,7 +467,7 @@ impl Journey {
         if self.tail.len() > limits.tail.max(1) {
             // The event that was just taken is still needed, for printing it as it comes.
             self.tail.remove(usize::from(place == 0));
-            self.cut += 1;
+            self.cut += u64::from(limits.head > 0);
         }
     }
 

@@ -92,8 +92,8 @@ impl Story {
 
     /// The packet passes attach points, separated by spaces.
     pub fn pass(&mut self, labels: &str) -> &mut Self {
-        for label in labels.split_whitespace() {
-            self.sign(label, Sign::Passed);
+        for label in labels.replace(" [", "~[").split_whitespace() {
+            self.sign(&label.replace('~', " "), Sign::Passed);
         }
         self
     }

@@ -80,32 +80,23 @@ impl fmt::Display for Summary {
         }
         let attached = &self.attached;
         let skipped: u64 = attached.skipped.iter().map(|s| s.count).sum();
-        write!(
+        writeln!(
             f,
             "{}: {} and {} attached, {skipped} skipped",
             attached.backend,
             number(attached.functions, "function"),
             number(attached.tracepoints, "tracepoint"),
         )?;
-        let reasons: Vec<String> = attached
-            .skipped
-            .iter()
-            .map(|s| format!("{} {}", s.count, s.reason))
-            .collect();
-        match reasons.is_empty() {
-            true => writeln!(f)?,
-            false => writeln!(f, " ({})", reasons.join(", "))?,
+        for Skipped { reason, count } in &attached.skipped {
+            writeln!(f, "  {count} {reason}")?;
         }
         for (count, what) in [
-            (self.late, "arrived too late to be printed in order"),
-            (
-                totals.stray,
-                "came after the end of their packet's journey and are not shown",
-            ),
-            (totals.cut, "are not shown, their packets having too many"),
+            (self.late, "arrived late: their order may be wrong"),
+            (totals.stray, "left out: after the end of their packet's journey"),
+            (totals.cut, "left out: too many of one packet"),
         ] {
             if count > 0 {
-                writeln!(f, "{}: {what}", number(count, "event"))?;
+                writeln!(f, "{} {what}", number(count, "event"))?;
             }
         }
         if totals.given_up > 0 {

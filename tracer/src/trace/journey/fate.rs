@@ -173,7 +173,7 @@ impl CopyState {
         };
         CopyState {
             purpose,
-            last: point,
+            last: parent.map_or(point, |parent| parent.last),
             last_role: Role::Aside,
             handled: None,
             queued: None,

@@ -518,7 +518,7 @@ proptest! {
     #[test]
     fn every_event_is_accounted_for(
         acts in prop::collection::vec((0u64..4, 0u64..5, 0usize..8, 0u64..400), 0..200),
-        head in 0usize..6, tail in 1usize..4, copies in 1usize..4, open in 1usize..4,
+        head in 1usize..6, tail in 1usize..4, copies in 1usize..4, open in 1usize..4,
     ) {
         let mut story = Story::new();
         for (journey, skb, act, step) in acts {

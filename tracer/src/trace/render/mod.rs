@@ -12,6 +12,8 @@ mod change;
 pub mod escape;
 pub mod json;
 pub mod names;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 pub use json::Json;

@@ -72,6 +72,26 @@ impl Progress {
     }
 }
 
+/// Something that a line says about its event.
+struct Note {
+    long: String,
+    short: String,
+    style: Style,
+}
+
+impl Note {
+    fn new(text: String, style: Style) -> Self {
+        Note {
+            short: text.clone(),
+            long: text,
+            style,
+        }
+    }
+}
+
+/// How wide lines should be: beyond that, changes are shortened.
+const WIDTH: usize = 100;
+
 /// Column widths, beside the fixed ones. What is wider pushes its line's rest to the right.
 #[derive(Clone, Copy)]
 struct Widths {
@@ -159,46 +179,40 @@ impl<W: Write> Text<W> {
 
     fn line(&mut self, lead: &str, step: &Step, widths: Widths, progress: &mut Progress) -> io::Result<()> {
         let event = &step.event;
-        let mut line = String::from(lead);
-        if let Some(time) = self.time(event.time, progress) {
-            let width = widths.time;
-            line.push_str(&self.paint(&format!("{time:>width$}  "), Style::new().dimmed()));
-        }
-        let _ = write!(
-            line,
-            "{:>3}  {:<w$}  ",
-            event.cpu,
-            process(event.pid, &event.comm),
-            w = widths.process
-        );
+        let time = match self.time(event.time, progress) {
+            Some(time) => format!("{time:>w$}  ", w = widths.time),
+            None => String::new(),
+        };
+        let process = process(event.pid, &event.comm);
+        let mut place = format!("{:>3}  {process:<w$}  ", event.cpu, w = widths.process);
         if widths.copies {
-            let copy = if step.copy == 0 {
-                String::new()
-            } else {
-                (step.copy + 1).to_string()
-            };
-            let _ = write!(line, "{copy:>4}  ");
+            let copy = Some(step.copy + 1)
+                .filter(|&copy| copy > 1)
+                .map(|copy| copy.to_string());
+            let _ = write!(place, "{:>4}  ", copy.unwrap_or_default());
         }
-        let label = self.names.label(event.point);
+        let mut label = self.names.label(event.point);
         let tracepoint = self
             .names
             .point(event.point)
             .is_some_and(|p| p.kind == PointKind::Tracepoint);
-        let style = if tracepoint {
-            Style::new().dimmed()
-        } else {
-            Style::new()
-        };
-        let changes = self.changes(step, progress);
-        if changes.is_empty() {
-            line.push_str(&self.paint(&label, style));
-        } else {
-            let width = widths.function;
-            line.push_str(&self.paint(&format!("{label:<width$}"), style));
-            line.push_str("  ");
-            line.push_str(&changes);
+        let notes = self.notes(step, progress);
+        if !notes.is_empty() {
+            label = format!("{label:<w$}  ", w = widths.function);
         }
-        writeln!(self.out, "{}", line.trim_end())
+        let room = WIDTH.saturating_sub(lead.len() + time.len() + place.len() + label.len());
+        let notes = self.join(notes, room);
+        let dimmed = Style::new().dimmed();
+        let time = self.paint(&time, dimmed);
+        let label = self.paint(&label, if tracepoint { dimmed } else { Style::new() });
+        writeln!(self.out, "{lead}{time}{place}{label}{notes}")
+    }
+
+    /// The notes, shortened if they take more than `room`.
+    fn join(&self, notes: Vec<Note>, room: usize) -> String {
+        let full = notes.iter().map(|note| note.long.len() + 2).sum::<usize>() > room + 2;
+        let text = |note: &Note| self.paint(if full { &note.short } else { &note.long }, note.style);
+        notes.iter().map(text).collect::<Vec<_>>().join(", ")
     }
 
     fn time(&self, time: u64, progress: &mut Progress) -> Option<String> {
@@ -212,37 +226,39 @@ impl<W: Write> Text<W> {
     }
 
     /// What the line says beside where the packet was: what changed, and what its sign means.
-    fn changes(&self, step: &Step, progress: &mut Progress) -> String {
+    fn notes(&self, step: &Step, progress: &mut Progress) -> Vec<Note> {
         let event = &step.event;
-        let mut parts = Vec::new();
+        let mut notes = Vec::new();
         if let Some(text) = progress.begin(step) {
-            parts.push(self.paint(&text, Style::new().blue()));
+            notes.push(Note::new(text, Style::new().blue()));
         }
         if let Some(packet) = &event.packet {
             // The state that comes with cloning is the original's.
-            for text in change::changes(&mut progress.seen[step.copy], packet) {
-                parts.push(self.paint(&text, Style::new().yellow()));
+            for change in change::changes(&mut progress.seen[step.copy], packet) {
+                notes.push(Note {
+                    long: change.long(),
+                    short: change.short(),
+                    style: Style::new().yellow(),
+                });
             }
         }
-        match event.sign {
-            Sign::Passed | Sign::Cloned { .. } => {}
-            Sign::Copied => parts.push("read".to_owned()),
-            Sign::Transmitted { code: 0 } => parts.push("taken by the driver".to_owned()),
-            Sign::Transmitted { code } => {
-                let text = format!("not taken by the driver: {code}");
-                parts.push(self.paint(&text, Style::new().red()));
-            }
-            Sign::Dropped { reason, .. } => {
-                let text = match reason {
-                    Some(reason) => format!("dropped: {}", self.names.reason(reason)),
-                    None => "dropped".to_owned(),
-                };
-                parts.push(self.paint(&text, Style::new().red()));
-            }
-            Sign::Consumed => parts.push("consumed".to_owned()),
-            Sign::Freed => parts.push("freed".to_owned()),
-        }
-        parts.join(", ")
+        let (text, style) = match event.sign {
+            Sign::Passed | Sign::Cloned { .. } => return notes,
+            Sign::Copied => ("read".to_owned(), Style::new()),
+            Sign::Transmitted { code: 0 } => ("taken by the driver".to_owned(), Style::new()),
+            Sign::Transmitted { code } => (format!("not taken by the driver: {code}"), Style::new().red()),
+            Sign::Dropped {
+                reason: Some(reason), ..
+            } => (
+                format!("dropped: {}", self.names.reason(reason)),
+                Style::new().red(),
+            ),
+            Sign::Dropped { reason: None, .. } => ("dropped".to_owned(), Style::new().red()),
+            Sign::Consumed => ("consumed".to_owned(), Style::new()),
+            Sign::Freed => ("freed".to_owned(), Style::new()),
+        };
+        notes.push(Note::new(text, style));
+        notes
     }
 
     fn fate(&mut self, lead: &str, journey: &Journey) -> io::Result<()> {
@@ -259,7 +275,7 @@ impl<W: Write> Text<W> {
             figures.insert(0, format!("{} us", micros((journey.end - journey.start) as i64)));
         }
         if journey.copies.len() > 1 {
-            figures.push(format!("{} copies", journey.copies.len()));
+            figures.push(summary::number(journey.copies.len() as u64, "skb"));
         }
         writeln!(self.out, "{lead}=> {text} ({})", figures.join(", "))?;
         for text in other_fates(journey, &self.names) {
@@ -344,7 +360,7 @@ impl<W: Write> Renderer for Text<W> {
         }
         let widths = self.widths(journey);
         self.heading(journey.number, &first.event)?;
-        self.columns(widths, "  ")?;
+        self.columns(widths, "")?;
         let mut progress = Progress {
             first: journey.start,
             previous: journey.start,
@@ -355,7 +371,7 @@ impl<W: Write> Renderer for Text<W> {
                 let text = format!("... {} not kept ...", summary::number(journey.cut, "event"));
                 writeln!(self.out, "  {}", self.paint(&text, Style::new().magenta()))?;
             }
-            self.line("  ", step, widths, &mut progress)?;
+            self.line("", step, widths, &mut progress)?;
         }
         self.fate("  ", journey)
     }

@@ -36,14 +36,12 @@ impl Error {
     }
 
     /// Say what could stand there.
-    #[allow(dead_code)] // used from the parser on
     pub(crate) fn expected(mut self, what: impl Into<String>) -> Error {
         self.expected = Some(what.into());
         self
     }
 
     /// Say what was probably meant.
-    #[allow(dead_code)] // used from the parser on
     pub(crate) fn suggest(mut self, what: impl Into<String>) -> Error {
         self.suggestion = Some(what.into());
         self

@@ -10,9 +10,16 @@
 //!
 //! Deliberately absent: name resolution itself, capture files, and any knowledge of where the packet comes from.
 
+pub mod ast;
 mod error;
+mod lex;
+mod lower;
 mod names;
+mod parse;
+mod resolve;
+mod tree;
 mod view;
+mod words;
 
 pub use error::Error;
 pub use names::{Names, NoNames, Transport};
@@ -40,24 +47,22 @@ impl Default for Env<'_> {
 
 /// A filter that has been read and resolved: ready to be lowered into any number of programs.
 #[derive(Clone, Debug)]
-pub struct Filter {}
+pub struct Filter {
+    resolved: resolve::Resolved,
+}
 
 /// Read and resolve a filter. An empty text matches every packet.
 ///
 /// # Errors
 /// One, at the first place that can't be read or has no meaning.
 pub fn parse(text: &str, env: &Env<'_>) -> Result<Filter, Error> {
-    let _ = env;
-    if text.trim().is_empty() {
-        return Ok(Filter {});
-    }
-    Err(Error::new(0..text.len(), "filters can't be read yet"))
+    let ast = parse::parse(text, env)?;
+    let resolved = resolve::resolve(&ast, env)?;
+    Ok(Filter { resolved })
 }
 
 /// Append `filter` to `b`'s current block. Every way through it ends in a jump to `hit` or to `miss`. As in libpcap a
 /// load outside of the packet means that the whole filter doesn't match, even under `not`.
 pub fn lower(b: &mut Builder, filter: &Filter, view: &mut dyn View, hit: Block, miss: Block) {
-    let Filter {} = filter;
-    let _ = (view, miss);
-    b.jump(hit);
+    lower::lower(b, &filter.resolved, view, hit, miss);
 }

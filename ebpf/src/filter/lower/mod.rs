@@ -1,0 +1,487 @@
+//! The tree of tests to IR.
+//!
+//! One pass over the tree, which short-circuits into branches. A [`State`] says what is known where code is being
+//! appended: numbers that are in registers, what earlier tests have found out about them, how many bytes are known to
+//! be inside the packet. It is kept for each block that has been jumped to, as what all ways there agree on, so nothing
+//! is loaded or tested twice on any way through the filter.
+//!
+//! The meaning to preserve is libpcap's: tests run from left to right, and a load outside of the packet ends the
+//! filter with "no match" at once. Where "false" leads to the same place as that, tests may be reordered and bounds
+//! checks drawn forward; elsewhere not.
+//!
+//! Two questions are asked first where they decide much, and what follows is compiled for each answer: which EtherType
+//! the packet has, and whether its IPv4 header has no options (then everything behind it is at constant offsets).
+
+mod facts;
+mod number;
+mod plan;
+
+use super::ast::{ArithOp, Relop};
+use super::resolve::Resolved;
+use super::tree::{Node, Num, NumId, Nums, Window};
+use super::view::{Field, View};
+use crate::ir::{Block, Builder, Cond, Operand, Reg, Span, Term, Width};
+use facts::{Fact, State};
+use plan::Plan;
+
+/// Compiling for each answer separately stops when a filter has become this many tests.
+const SPLIT_BUDGET: usize = 400;
+
+/// Append `filter` to `b`'s current block.
+pub(super) fn lower(b: &mut Builder, filter: &Resolved, view: &mut dyn View, hit: Block, miss: Block) {
+    let mut lower = Lower {
+        b,
+        view,
+        nums: filter.nums.clone(),
+        miss,
+        state: State::default(),
+        states: vec![],
+        emitted: 0,
+    };
+    lower.node(&filter.root, hit, miss);
+    lower.b.at(Span::NONE);
+}
+
+/// The current way through the filter has ended: nothing can be appended.
+struct Ended;
+
+struct Lower<'a> {
+    b: &'a mut Builder,
+    view: &'a mut dyn View,
+    nums: Nums,
+    /// Where to go when the whole filter doesn't match.
+    miss: Block,
+    /// What is known at the end of the current block.
+    state: State,
+    /// What is known at the start of blocks that have been jumped to and not been entered yet.
+    states: Vec<(Block, State)>,
+    /// Tests so far.
+    emitted: usize,
+}
+
+impl Lower<'_> {
+    /// `node`, and then `yes` or `no`. Ends the current block.
+    fn node(&mut self, node: &Node, yes: Block, no: Block) {
+        match node {
+            Node::And(nodes) => self.all(&nodes.iter().collect::<Vec<_>>(), yes, no),
+            Node::Or(nodes) => self.any(&nodes.iter().collect::<Vec<_>>(), yes, no),
+            Node::Not(inner) => self.node(inner, no, yes),
+            leaf => self.all(&[leaf], yes, no),
+        }
+    }
+
+    /// All of `nodes`, from left to right.
+    fn all(&mut self, nodes: &[&Node], yes: Block, no: Block) {
+        let mut flat = vec![];
+        for node in nodes {
+            match node {
+                Node::And(inner) => flat.extend(inner.iter()),
+                node => flat.push(node),
+            }
+        }
+        let mut nodes = flat;
+        if self.decided(&nodes, yes, no) || self.split_ethertype(&nodes, yes, no) {
+            return;
+        }
+        if self.check_ahead(&nodes, yes, no).is_err() {
+            return;
+        }
+        if no == self.miss {
+            let plan = Plan::new(&self.nums, &self.state);
+            nodes.sort_by_cached_key(|node| plan.cost(node));
+        }
+        for (i, node) in nodes.iter().enumerate() {
+            match Plan::new(&self.nums, &self.state).known(node) {
+                Some(true) => continue,
+                Some(false) => return self.goto(no),
+                None => {}
+            }
+            if self.split_header_length(&nodes[i..], yes, no) {
+                return;
+            }
+            if i + 1 == nodes.len() {
+                return self.one(node, yes, no);
+            }
+            let next = self.b.block();
+            self.one(node, next, no);
+            if !self.enter(next) {
+                return;
+            }
+        }
+        self.goto(yes);
+    }
+
+    /// Any of `nodes`, from left to right.
+    fn any(&mut self, nodes: &[&Node], yes: Block, no: Block) {
+        if let [node] = nodes {
+            return self.node(node, yes, no);
+        }
+        let whole = Node::Or(nodes.iter().map(|node| (*node).clone()).collect());
+        let as_list = [&whole];
+        if self.decided(&as_list, yes, no) || self.split_ethertype(&as_list, yes, no) {
+            return;
+        }
+        for (i, node) in nodes.iter().enumerate() {
+            match Plan::new(&self.nums, &self.state).known(node) {
+                Some(false) => continue,
+                Some(true) => return self.goto(yes),
+                None => {}
+            }
+            if i + 1 == nodes.len() {
+                return self.node(node, yes, no);
+            }
+            let next = self.b.block();
+            self.node(node, yes, next);
+            if !self.enter(next) {
+                return;
+            }
+        }
+        self.goto(no);
+    }
+
+    /// One element of a conjunction.
+    fn one(&mut self, node: &Node, yes: Block, no: Block) {
+        match node {
+            Node::And(_) | Node::Or(_) | Node::Not(_) => self.node(node, yes, no),
+            leaf => {
+                self.emitted += 1;
+                // `Err`: the way has ended already, in a jump of its own.
+                let _ = self.leaf(leaf, yes, no);
+            }
+        }
+    }
+
+    fn leaf(&mut self, leaf: &Node, yes: Block, no: Block) -> Result<(), Ended> {
+        match leaf {
+            Node::Const(value) => self.goto(if *value { yes } else { no }),
+            Node::Test { op, a, b, span } => {
+                self.b.at(ir_span(span));
+                self.test(*op, *a, *b, yes, no)?;
+            }
+            Node::In { a, values, span } => {
+                self.b.at(ir_span(span));
+                let a = self.specialise(*a);
+                let reg = self.register(a)?;
+                for value in values {
+                    self.branch(
+                        Cond::Eq,
+                        reg,
+                        *value,
+                        yes,
+                        None,
+                        (a, Some(Fact::Is(*value))),
+                        (a, Some(Fact::Not(*value))),
+                    );
+                }
+                self.goto(no);
+            }
+            Node::Has(field) => {
+                if self.state.field(*field).is_none() {
+                    let before = self.state.clone();
+                    match self.view.field(self.b, *field, no) {
+                        Some(reg) => {
+                            self.note(no, before);
+                            self.state.set_field(*field, reg);
+                        }
+                        None => {
+                            self.goto(no);
+                            return Err(Ended);
+                        }
+                    }
+                }
+                self.goto(yes);
+            }
+            Node::And(_) | Node::Or(_) | Node::Not(_) => self.node(leaf, yes, no),
+        }
+        Ok(())
+    }
+
+    /// `a op b`.
+    fn test(&mut self, op: Relop, a: NumId, b: NumId, yes: Block, no: Block) -> Result<(), Ended> {
+        let (a, b) = (self.specialise(a), self.specialise(b));
+        // A constant stands right.
+        let (op, a, b) = match self.nums.as_const(a) {
+            Some(_) => (mirrored(op), b, a),
+            None => (op, a, b),
+        };
+        let value = match (self.nums.as_const(a), self.nums.as_const(b)) {
+            (Some(x), Some(y)) => {
+                self.goto(if super::tree::holds(op, x, y) { yes } else { no });
+                return Ok(());
+            }
+            (None, Some(value)) => value,
+            _ => {
+                let x = self.register(a)?;
+                let y = self.register(b)?;
+                self.terminate(condition(op), x, Operand::Reg(y), yes, no, None, None);
+                return Ok(());
+            }
+        };
+        let (is, is_not) = (Some((a, Fact::Is(value))), Some((a, Fact::Not(value))));
+        let (then, otherwise) = match op {
+            Relop::Eq => (is, is_not),
+            Relop::Ne => (is_not, is),
+            _ => (None, None),
+        };
+        if let Relop::Eq | Relop::Ne = op
+            && let Some((reg, mask, value)) = self.as_in_memory(a, value)?
+        {
+            match (mask, value) {
+                (None, value) => self.terminate(condition(op), reg, imm(value), yes, no, then, otherwise),
+                (Some(mask), 0) => {
+                    let (yes, no, then, otherwise) = match op {
+                        Relop::Ne => (yes, no, then, otherwise),
+                        _ => (no, yes, otherwise, then),
+                    };
+                    self.terminate(Cond::Test, reg, imm(mask), yes, no, then, otherwise);
+                }
+                (Some(mask), value) => {
+                    let masked = self.b.bin(crate::ir::BinOp::And, Width::W32, reg, imm(mask));
+                    self.terminate(condition(op), masked, imm(value), yes, no, then, otherwise);
+                }
+            }
+            return Ok(());
+        }
+        let x = self.register(a)?;
+        self.terminate(condition(op), x, imm(value), yes, no, then, otherwise);
+        Ok(())
+    }
+
+    /// End the current block with a 32-bit comparison, and note what is known on either way.
+    #[allow(clippy::too_many_arguments)] // a branch has that many parts
+    fn terminate(
+        &mut self,
+        cond: Cond,
+        a: Reg,
+        b: Operand,
+        yes: Block,
+        no: Block,
+        then: Option<(NumId, Fact)>,
+        otherwise: Option<(NumId, Fact)>,
+    ) {
+        self.b.terminate(Term::Branch {
+            cond,
+            width: Width::W32,
+            a,
+            b,
+            then: yes,
+            otherwise: no,
+        });
+        for (block, fact) in [(yes, then), (no, otherwise)] {
+            let mut state = self.state.clone();
+            if let Some((num, fact)) = fact {
+                state.learn(num, fact);
+            }
+            self.note(block, state);
+        }
+    }
+
+    /// `if (a cond value) goto yes`, and go on at `no` or in a new block.
+    #[allow(clippy::too_many_arguments)] // a branch has that many parts
+    fn branch(
+        &mut self,
+        cond: Cond,
+        a: Reg,
+        value: u32,
+        yes: Block,
+        no: Option<Block>,
+        then: (NumId, Option<Fact>),
+        otherwise: (NumId, Option<Fact>),
+    ) {
+        let next = no.unwrap_or_else(|| self.b.block());
+        let then = then.1.map(|fact| (then.0, fact));
+        let otherwise = otherwise.1.map(|fact| (otherwise.0, fact));
+        self.terminate(cond, a, imm(value), yes, next, then, otherwise);
+        self.enter(next);
+    }
+
+    fn goto(&mut self, block: Block) {
+        self.b.jump(block);
+        let state = self.state.clone();
+        self.note(block, state);
+    }
+
+    /// Control may come to `block` with `state`.
+    fn note(&mut self, block: Block, state: State) {
+        match self.states.iter_mut().rev().find(|(known, _)| *known == block) {
+            Some((_, known)) => known.meet(&state),
+            None => self.states.push((block, state)),
+        }
+    }
+
+    /// Go on in `block`; false if nothing jumps there.
+    fn enter(&mut self, block: Block) -> bool {
+        self.b.switch_to(block);
+        match self.states.iter().rposition(|(known, _)| *known == block) {
+            Some(at) => {
+                self.state = self.states.swap_remove(at).1;
+                true
+            }
+            None => {
+                self.b.jump(self.miss);
+                false
+            }
+        }
+    }
+
+    /// If the outcome is known and can't be told from "the whole filter doesn't match", go there.
+    fn decided(&mut self, nodes: &[&Node], yes: Block, no: Block) -> bool {
+        let outcome = Plan::new(&self.nums, &self.state).outcome_of_all(nodes);
+        match outcome {
+            Some(false) if no == self.miss => self.goto(no),
+            Some(true) if yes == self.miss => self.goto(yes),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Check ahead that all bytes are there that any match needs.
+    fn check_ahead(&mut self, nodes: &[&Node], yes: Block, no: Block) -> Result<(), Ended> {
+        for window in [Window::L2, Window::L3] {
+            let plan = Plan::new(&self.nums, &self.state);
+            let needed = plan.needed(nodes, window, yes == self.miss, no == self.miss);
+            self.check(window, needed)?;
+        }
+        Ok(())
+    }
+
+    /// Ask for the EtherType first, and compile `nodes` for each one that they speak of. False: it's not worth it.
+    fn split_ethertype(&mut self, nodes: &[&Node], yes: Block, no: Block) -> bool {
+        let num = self.nums.intern(Num::Field(Field::EtherType));
+        let plan = Plan::new(&self.nums, &self.state);
+        let tests: usize = nodes.iter().map(|node| node.measure().0).sum();
+        let values: Vec<u32> = plan
+            .compared_with(nodes, num)
+            .into_iter()
+            .filter(|value| !self.state.excludes(num, *value))
+            .collect();
+        let surely = plan.surely_asked(nodes, num, yes == self.miss, no == self.miss);
+        if values.is_empty()
+            || self.state.value(num).is_some()
+            || !surely
+            || self.emitted + tests * (values.len() + 1) > SPLIT_BUDGET
+        {
+            return false;
+        }
+        let outcome_if = |facts: &[Fact]| {
+            let mut state = self.state.clone();
+            for fact in facts {
+                state.learn(num, *fact);
+            }
+            Plan::new(&self.nums, &state).outcome_of_all(nodes)
+        };
+        // What can't match anyway needs no code of its own.
+        let matches = |facts: &[Fact]| no != self.miss || outcome_if(facts) != Some(false);
+        let any_other = matches(&values.iter().map(|value| Fact::Not(*value)).collect::<Vec<_>>());
+        let cases: Vec<(u32, bool)> = values
+            .iter()
+            .map(|value| (*value, matches(&[Fact::Is(*value)])))
+            .collect();
+        if !cases.iter().any(|(_, matches)| *matches) {
+            return false;
+        }
+        let Ok(reg) = self.register(num) else { return true };
+        let mut blocks = vec![];
+        for (value, matches) in cases {
+            let block = match matches {
+                true => self.b.block(),
+                false if any_other => self.miss,
+                false => continue,
+            };
+            let (is, is_not) = ((num, Some(Fact::Is(value))), (num, Some(Fact::Not(value))));
+            self.branch(Cond::Eq, reg, value, block, None, is, is_not);
+            if matches {
+                blocks.push(block);
+            }
+        }
+        match any_other {
+            true => self.all(nodes, yes, no),
+            false => self.goto(no),
+        }
+        for block in blocks {
+            self.enter(block);
+            self.all(nodes, yes, no);
+        }
+        true
+    }
+
+    /// If the first of `nodes` loads behind an IPv4 header, ask whether that has options, and compile `nodes` for both
+    /// answers. False: it doesn't, or it's not worth it.
+    fn split_header_length(&mut self, nodes: &[&Node], yes: Block, no: Block) -> bool {
+        let plan = Plan::new(&self.nums, &self.state);
+        let Some(words) = plan.first_header_length(nodes[0]) else {
+            return false;
+        };
+        let tests: usize = nodes.iter().map(|node| node.measure().0).sum();
+        if self.state.excludes(words, 5) || self.emitted + tests * 2 > SPLIT_BUDGET {
+            return false;
+        }
+        let Ok(reg) = self.register(words) else {
+            return true;
+        };
+        let (plain, options) = (self.b.block(), self.b.block());
+        self.branch(
+            Cond::Eq,
+            reg,
+            5,
+            plain,
+            Some(options),
+            (words, Some(Fact::Is(5))),
+            (words, Some(Fact::Not(5))),
+        );
+        self.all(nodes, yes, no);
+        self.enter(plain);
+        self.all(nodes, yes, no);
+        true
+    }
+}
+
+/// `b op' a` for `a op b`.
+fn mirrored(op: Relop) -> Relop {
+    match op {
+        Relop::Lt => Relop::Gt,
+        Relop::Le => Relop::Ge,
+        Relop::Gt => Relop::Lt,
+        Relop::Ge => Relop::Le,
+        same => same,
+    }
+}
+
+fn condition(op: Relop) -> Cond {
+    match op {
+        Relop::Eq => Cond::Eq,
+        Relop::Ne => Cond::Ne,
+        Relop::Lt => Cond::Lt,
+        Relop::Le => Cond::Le,
+        Relop::Gt => Cond::Gt,
+        Relop::Ge => Cond::Ge,
+    }
+}
+
+fn bin_op(op: ArithOp) -> crate::ir::BinOp {
+    use crate::ir::BinOp;
+    match op {
+        ArithOp::Add => BinOp::Add,
+        ArithOp::Sub => BinOp::Sub,
+        ArithOp::Mul => BinOp::Mul,
+        ArithOp::Div => BinOp::Div,
+        ArithOp::Mod => BinOp::Mod,
+        ArithOp::And => BinOp::And,
+        ArithOp::Or => BinOp::Or,
+        ArithOp::Xor => BinOp::Xor,
+        ArithOp::Shl => BinOp::Shl,
+        ArithOp::Shr => BinOp::Shr,
+    }
+}
+
+/// A 32-bit constant for a 32-bit operation: as an instruction's immediate has it.
+fn imm(value: u32) -> Operand {
+    Operand::Imm(i64::from(value as i32))
+}
+
+fn ir_span(span: &std::ops::Range<usize>) -> Span {
+    Span {
+        start: span.start as u32,
+        end: span.end as u32,
+    }
+}

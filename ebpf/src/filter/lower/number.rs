@@ -1,0 +1,225 @@
+//! Numbers into registers.
+
+use super::facts::Fact;
+use super::plan::Plan;
+use super::{Ended, Lower, bin_op, imm};
+use crate::filter::ast::ArithOp;
+use crate::filter::tree::{Num, NumId, Place, Window};
+use crate::filter::view::Field;
+use crate::ir::{Cond, Op, Operand, Reg, Size, Width};
+
+impl Lower<'_> {
+    /// `num` with what is known put in: a constant where it can be, loads at constant offsets where they can be.
+    pub(super) fn specialise(&mut self, num: NumId) -> NumId {
+        if let Some(value) = Plan::new(&self.nums, &self.state).value(num) {
+            return self.nums.constant(value);
+        }
+        match self.nums.get(num) {
+            Num::Const(_) | Num::Field(_) => num,
+            Num::Bin { op, a, b } => {
+                let (a, b) = (self.specialise(a), self.specialise(b));
+                self.nums.bin(op, a, b)
+            }
+            Num::Load { place, size } => {
+                let Some(dynamic) = place.dynamic else { return num };
+                let dynamic = self.specialise(dynamic);
+                let constant = self
+                    .nums
+                    .as_const(dynamic)
+                    .and_then(|value| place.off.checked_add(value));
+                let place = match constant {
+                    Some(off) => Place {
+                        dynamic: None,
+                        off,
+                        ..place
+                    },
+                    None => Place {
+                        dynamic: Some(dynamic),
+                        ..place
+                    },
+                };
+                self.nums.load(place, size)
+            }
+        }
+    }
+
+    /// `num` in a register, in host byte order.
+    pub(super) fn register(&mut self, num: NumId) -> Result<Reg, Ended> {
+        let num = self.specialise(num);
+        if let Some(reg) = self.state.reg(num) {
+            return Ok(reg);
+        }
+        let reg = match self.nums.get(num) {
+            Num::Const(value) => self.b.imm(value.into()),
+            Num::Field(field) => self.field(field)?,
+            Num::Load { place, size } => self.load(place, size, true)?,
+            Num::Bin { op, a, b } => self.operation(op, a, b)?,
+        };
+        self.state.set_reg(num, reg);
+        Ok(reg)
+    }
+
+    fn operation(&mut self, op: ArithOp, a: NumId, b: NumId) -> Result<Reg, Ended> {
+        let x = self.register(a)?;
+        if let Some(value) = self.nums.as_const(b) {
+            return Ok(match op {
+                ArithOp::Div | ArithOp::Mod if value == 0 => {
+                    self.goto(self.miss);
+                    return Err(Ended);
+                }
+                ArithOp::Shl | ArithOp::Shr if value > 31 => self.b.imm(0),
+                _ => self.b.bin(bin_op(op), Width::W32, x, imm(value)),
+            });
+        }
+        let y = self.register(b)?;
+        match op {
+            ArithOp::Div | ArithOp::Mod => {
+                let nonzero = self.b.block();
+                let miss = self.miss;
+                self.terminate(Cond::Eq, y, imm(0), miss, nonzero, None, Some((b, Fact::Not(0))));
+                self.enter(nonzero);
+            }
+            ArithOp::Shl | ArithOp::Shr => {
+                // eBPF takes the count modulo 32.
+                let result = self.b.imm(0);
+                let (small, after) = (self.b.block(), self.b.block());
+                self.terminate(Cond::Lt, y, imm(32), small, after, None, None);
+                self.enter(small);
+                self.b.push(Op::Bin {
+                    op: bin_op(op),
+                    width: Width::W32,
+                    dst: result,
+                    a: x,
+                    b: Operand::Reg(y),
+                });
+                self.goto(after);
+                self.enter(after);
+                return Ok(result);
+            }
+            _ => {}
+        }
+        Ok(self.b.bin(bin_op(op), Width::W32, x, y))
+    }
+
+    /// A field of the view. Absent: the whole filter doesn't match.
+    pub(super) fn field(&mut self, field: Field) -> Result<Reg, Ended> {
+        if let Some(reg) = self.state.field(field) {
+            return Ok(reg);
+        }
+        let reg = match self.view.field(self.b, field, self.miss) {
+            Some(reg) => reg,
+            // No packet has a tag outside of its bytes.
+            None if field == Field::VlanTag => self.b.imm(0),
+            None => {
+                self.goto(self.miss);
+                return Err(Ended);
+            }
+        };
+        self.state.set_field(field, reg);
+        Ok(reg)
+    }
+
+    /// If `num` is loaded, perhaps under a mask: the bytes as in memory, and mask and `value` in the same order. So a
+    /// comparison for equality needs no byte swap. The order is that of a little-endian machine.
+    pub(super) fn as_in_memory(
+        &mut self,
+        num: NumId,
+        value: u32,
+    ) -> Result<Option<(Reg, Option<u32>, u32)>, Ended> {
+        let (load, mask) = match self.nums.get(num) {
+            Num::Bin {
+                op: ArithOp::And,
+                a,
+                b,
+            } => match self.nums.as_const(b) {
+                Some(mask) => (a, Some(mask)),
+                None => return Ok(None),
+            },
+            _ => (num, None),
+        };
+        let Num::Load { place, size } = self.nums.get(load) else {
+            return Ok(None);
+        };
+        let fits = |number: u32| size == 4 || number >> (8 * size) == 0;
+        if !fits(value)
+            || !mask.is_none_or(fits)
+            || self.state.reg(load).is_some()
+            || self.state.reg(num).is_some()
+        {
+            return Ok(None);
+        }
+        let swap = |number: u32| match size {
+            1 => number,
+            2 => u32::from((number as u16).swap_bytes()),
+            _ => number.swap_bytes(),
+        };
+        let reg = match self.state.raw(load) {
+            Some(reg) => reg,
+            None => {
+                let reg = self.load(place, size, false)?;
+                self.state.set_raw(load, reg);
+                reg
+            }
+        };
+        Ok(Some((reg, mask.map(swap), swap(value))))
+    }
+
+    fn load(&mut self, place: Place, size: u32, swap: bool) -> Result<Reg, Ended> {
+        let Place { window, dynamic, off } = place;
+        let off = match dynamic {
+            None => {
+                let Some(end) = off.checked_add(size).filter(|end| *end <= i32::MAX as u32) else {
+                    self.goto(self.miss);
+                    return Err(Ended);
+                };
+                self.check(window, end)?;
+                Operand::Imm(off.into())
+            }
+            Some(dynamic) => {
+                let len = self.field(length_of(window))?;
+                let dynamic = self.register(dynamic)?;
+                let off = match off {
+                    0 => dynamic,
+                    off => self.b.add(dynamic, i64::from(off)),
+                };
+                let end = self.b.add(off, i64::from(size));
+                self.b.branch_if(Cond::SGt, end, len, self.miss);
+                Operand::Reg(off)
+            }
+        };
+        let packet = self.field(packet_of(window))?;
+        let dst = self.b.int();
+        self.b.push(Op::PacketLoad {
+            dst,
+            packet,
+            off,
+            size: Size::from_bytes(size).expect("loads are of 1, 2 or 4 bytes"),
+            swap: swap && size > 1,
+        });
+        Ok(dst)
+    }
+
+    /// Make sure that the first `bytes` bytes of `window` are there.
+    pub(super) fn check(&mut self, window: Window, bytes: u32) -> Result<(), Ended> {
+        if bytes > self.state.proven(window) {
+            let len = self.field(length_of(window))?;
+            self.b.branch_if(Cond::SLt, len, i64::from(bytes), self.miss);
+            self.state.prove(window, bytes);
+        }
+        Ok(())
+    }
+}
+
+fn packet_of(window: Window) -> Field {
+    match window {
+        Window::L2 => Field::L2,
+        Window::L3 => Field::L3,
+    }
+}
+
+fn length_of(window: Window) -> Field {
+    match window {
+        Window::L2 => Field::L2Len,
+        Window::L3 => Field::L3Len,
+    }
+}

@@ -1,0 +1,227 @@
+//! The resolved filter: a tree of tests over numbers that a packet has.
+//!
+//! Numbers ([`Num`]) are interned, so that equal ones are one and lowering loads each once. They are pure: a packet
+//! doesn't change while a filter looks at it. All are 32 bits wide and unsigned.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::ast::{ArithOp, Relop};
+use super::view::Field;
+
+/// An interned number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct NumId(pub u32);
+
+/// Which of the view's packets a load reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Window {
+    /// From the link-layer header on.
+    L2,
+    /// From the network header on.
+    L3,
+}
+
+/// A place in a packet: `off` bytes after `dynamic` bytes after the start of `window`. The sum doesn't wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub window: Window,
+    pub dynamic: Option<NumId>,
+    pub off: u32,
+}
+
+/// A number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Num {
+    Const(u32),
+    /// 1, 2 or 4 bytes in network byte order. Outside of the packet: the whole filter doesn't match.
+    Load {
+        place: Place,
+        size: u32,
+    },
+    /// Wraps. Division by zero: the whole filter doesn't match. Shifts by 32 and more give 0.
+    Bin {
+        op: ArithOp,
+        a: NumId,
+        b: NumId,
+    },
+    /// Something the view knows.
+    Field(Field),
+}
+
+/// A condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    Const(bool),
+    /// `a op b`.
+    Test {
+        op: Relop,
+        a: NumId,
+        b: NumId,
+        span: Range<usize>,
+    },
+    /// `a` is one of these, which are in order.
+    In {
+        a: NumId,
+        values: Vec<u32>,
+        span: Range<usize>,
+    },
+    /// The packet has this field. Asked where a field's absence means no, and not that the whole filter doesn't match.
+    Has(Field),
+    /// From left to right, as far as needed.
+    And(Vec<Node>),
+    /// From left to right, as far as needed.
+    Or(Vec<Node>),
+    Not(Box<Node>),
+}
+
+/// All numbers of a filter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Nums {
+    nums: Vec<Num>,
+    ids: HashMap<Num, NumId>,
+}
+
+impl Nums {
+    pub fn get(&self, id: NumId) -> Num {
+        self.nums[id.0 as usize]
+    }
+
+    pub fn intern(&mut self, num: Num) -> NumId {
+        let next = NumId(self.nums.len() as u32);
+        let id = *self.ids.entry(num).or_insert(next);
+        if id == next {
+            self.nums.push(num);
+        }
+        id
+    }
+
+    pub fn constant(&mut self, value: u32) -> NumId {
+        self.intern(Num::Const(value))
+    }
+
+    pub fn as_const(&self, id: NumId) -> Option<u32> {
+        match self.get(id) {
+            Num::Const(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub fn load(&mut self, place: Place, size: u32) -> NumId {
+        self.intern(Num::Load { place, size })
+    }
+
+    /// `a op b`; computed here if both are constants and the result is defined.
+    pub fn bin(&mut self, op: ArithOp, a: NumId, b: NumId) -> NumId {
+        if let (Some(x), Some(y)) = (self.as_const(a), self.as_const(b))
+            && let Some(value) = compute(op, x, y)
+        {
+            return self.constant(value);
+        }
+        self.intern(Num::Bin { op, a, b })
+    }
+}
+
+/// `a op b` as libpcap computes it; `None` for a division by zero.
+pub(super) fn compute(op: ArithOp, a: u32, b: u32) -> Option<u32> {
+    Some(match op {
+        ArithOp::Add => a.wrapping_add(b),
+        ArithOp::Sub => a.wrapping_sub(b),
+        ArithOp::Mul => a.wrapping_mul(b),
+        ArithOp::Div => a.checked_div(b)?,
+        ArithOp::Mod => a.checked_rem(b)?,
+        ArithOp::And => a & b,
+        ArithOp::Or => a | b,
+        ArithOp::Xor => a ^ b,
+        ArithOp::Shl => a.checked_shl(b).unwrap_or(0),
+        ArithOp::Shr => a.checked_shr(b).unwrap_or(0),
+    })
+}
+
+/// Whether `a op b` holds.
+pub(super) fn holds(op: Relop, a: u32, b: u32) -> bool {
+    match op {
+        Relop::Eq => a == b,
+        Relop::Ne => a != b,
+        Relop::Lt => a < b,
+        Relop::Le => a <= b,
+        Relop::Gt => a > b,
+        Relop::Ge => a >= b,
+    }
+}
+
+impl Node {
+    /// Both, `self` first. Flattens.
+    pub fn and(self, other: Node) -> Node {
+        let mut nodes = match self {
+            Node::And(nodes) => nodes,
+            node => vec![node],
+        };
+        match other {
+            Node::And(more) => nodes.extend(more),
+            node => nodes.push(node),
+        }
+        Node::And(nodes)
+    }
+
+    /// Either, `self` first. Flattens.
+    pub fn or(self, other: Node) -> Node {
+        let mut nodes = match self {
+            Node::Or(nodes) => nodes,
+            node => vec![node],
+        };
+        match other {
+            Node::Or(more) => nodes.extend(more),
+            node => nodes.push(node),
+        }
+        Node::Or(nodes)
+    }
+
+    /// How many tests it has, and how deep it is.
+    pub fn measure(&self) -> (usize, usize) {
+        match self {
+            Node::Const(_) | Node::Test { .. } | Node::In { .. } | Node::Has(_) => (1, 1),
+            Node::Not(node) => {
+                let (tests, depth) = node.measure();
+                (tests, depth + 1)
+            }
+            Node::And(nodes) | Node::Or(nodes) => {
+                let (tests, depth) = nodes
+                    .iter()
+                    .map(Node::measure)
+                    .fold((0, 0), |(tests, depth), (t, d)| (tests + t, depth.max(d)));
+                (tests, depth + 1)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_is_libpcaps() {
+        assert_eq!(compute(ArithOp::Sub, 0, 1), Some(u32::MAX));
+        assert_eq!(compute(ArithOp::Shl, 1, 31), Some(1 << 31));
+        assert_eq!(compute(ArithOp::Shl, 1, 32), Some(0));
+        assert_eq!(compute(ArithOp::Shr, 1, 77), Some(0));
+        assert_eq!(compute(ArithOp::Div, 7, 0), None);
+        assert_eq!(compute(ArithOp::Mod, 7, 0), None);
+    }
+
+    #[test]
+    fn equal_numbers_are_one() {
+        let mut nums = Nums::default();
+        let place = Place {
+            window: Window::L3,
+            dynamic: None,
+            off: 9,
+        };
+        let a = nums.load(place, 1);
+        let b = nums.load(place, 1);
+        let c = nums.load(place, 2);
+        assert_eq!(a, b);
+        assert_ne!(a, c);
+    }
+}

@@ -12,6 +12,7 @@
 
 pub mod ast;
 mod error;
+pub mod frame;
 mod lex;
 mod lower;
 mod names;

@@ -67,6 +67,7 @@ pub(super) enum Node {
         span: Range<usize>,
     },
     /// The packet has this field. Asked where a field's absence means no, and not that the whole filter doesn't match.
+    #[allow(dead_code)] // until link-layer terms are resolved
     Has(Field),
     /// From left to right, as far as needed.
     And(Vec<Node>),

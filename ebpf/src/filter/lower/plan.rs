@@ -80,7 +80,7 @@ impl<'a> Plan<'a> {
 
     /// What testing `node` costs, roughly in instructions.
     pub fn cost(&self, node: &Node) -> u32 {
-        if self.known(node).is_some() {
+        if self.outcome(node).is_some() {
             return 0;
         }
         match node {

@@ -1,0 +1,146 @@
+//! Whole programs around a filter, for packets that are not an skb on its way through the kernel: frames of a capture
+//! file in plain memory, and what `BPF_PROG_TEST_RUN` is given.
+//!
+//! Such a packet is one piece of bytes that starts with its link-layer header; the network header follows that, and
+//! the EtherType is read from it. The program returns 1 if the filter matches, else 0.
+
+use super::{Field, Filter, View, lower};
+use crate::codegen::PacketAccess;
+use crate::ir::{BinOp, Block, Builder, Cond, Op, Program, ProgramKind, Reg, Size, Type, Width};
+
+/// What a packet starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// An Ethernet header (`LINKTYPE_ETHERNET`).
+    Ethernet,
+    /// The network header (`LINKTYPE_RAW`): its first four bits tell IPv4 from IPv6.
+    Raw,
+}
+
+/// Where a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// In plain memory. The context is three 64-bit numbers: the packet's address, how many bytes of it are there, and
+    /// how many it had. Generate with [`PacketAccess::Memory`].
+    Memory,
+    /// In the context, a `struct __sk_buff`. Generate with [`PacketAccess::SkbLoad`].
+    Skb,
+}
+
+impl Source {
+    /// How code generation has to reach the packet.
+    pub fn access(self) -> PacketAccess {
+        match self {
+            Source::Memory => PacketAccess::Memory,
+            Source::Skb => PacketAccess::SkbLoad,
+        }
+    }
+}
+
+/// A program that applies `filter` to a packet.
+pub fn program(filter: &Filter, link: Link, source: Source) -> Program {
+    let mut b = Builder::new("filter");
+    let ctx = b.ctx();
+    let (start, captured, wire) = match source {
+        Source::Memory => (
+            b.load(ctx, 0, Size::B8),
+            b.load(ctx, 8, Size::B8),
+            b.load(ctx, 16, Size::B8),
+        ),
+        Source::Skb => {
+            let len = b.load(ctx, 0, Size::B4);
+            (b.imm(0), len, len)
+        }
+    };
+    let mut frame = Frame {
+        link,
+        start,
+        captured,
+        wire,
+    };
+    let (hit, miss) = (b.block(), b.block());
+    lower(&mut b, filter, &mut frame, hit, miss);
+    b.switch_to(hit);
+    b.ret(1);
+    b.switch_to(miss);
+    b.ret(0);
+    Program {
+        name: "filter".into(),
+        kind: ProgramKind::SchedCls,
+        maps: vec![],
+        functions: vec![b.finish()],
+    }
+}
+
+/// Length of an Ethernet header, and where its EtherType is.
+const ETHER_HEADER: i64 = 14;
+const ETHER_TYPE: i64 = 12;
+
+struct Frame {
+    link: Link,
+    start: Reg,
+    captured: Reg,
+    wire: Reg,
+}
+
+impl Frame {
+    fn open(&self, b: &mut Builder, skip: i64) -> Reg {
+        let start = match skip {
+            0 => self.start,
+            skip => b.add(self.start, skip),
+        };
+        let dst = b.reg(Type::Packet);
+        b.push(Op::PacketOpen { dst, start });
+        dst
+    }
+
+    /// An unsigned number of the packet, which must be as long as that.
+    fn number(&self, b: &mut Builder, off: i64, size: Size, absent: Block) -> Reg {
+        b.branch_if(Cond::SLt, self.captured, off + i64::from(size.bytes()), absent);
+        let packet = self.open(b, 0);
+        let dst = b.int();
+        b.push(Op::PacketLoad {
+            dst,
+            packet,
+            off: off.into(),
+            size,
+            swap: size != Size::B1,
+        });
+        dst
+    }
+}
+
+impl View for Frame {
+    fn field(&mut self, b: &mut Builder, field: Field, absent: Block) -> Option<Reg> {
+        match (field, self.link) {
+            (Field::PacketLen, _) => Some(self.wire),
+            (Field::L2, Link::Ethernet) => Some(self.open(b, 0)),
+            (Field::L2Len, Link::Ethernet) => Some(self.captured),
+            (Field::EtherType, Link::Ethernet) => Some(self.number(b, ETHER_TYPE, Size::B2, absent)),
+            (Field::L3, Link::Ethernet) => Some(self.open(b, ETHER_HEADER)),
+            (Field::L3Len, Link::Ethernet) => {
+                Some(b.bin(BinOp::Sub, Width::W64, self.captured, ETHER_HEADER))
+            }
+            (Field::L3, Link::Raw) => Some(self.open(b, 0)),
+            (Field::L3Len, Link::Raw) => Some(self.captured),
+            (Field::EtherType, Link::Raw) => {
+                let first = self.number(b, 0, Size::B1, absent);
+                let version = b.bin(BinOp::Shr, Width::W64, first, 4);
+                let ethertype = b.imm(0);
+                let (v4, not_v4, v6, done) = (b.block(), b.block(), b.block(), b.block());
+                b.branch(Cond::Eq, version, 4, v4, not_v4);
+                b.switch_to(v4);
+                b.mov(ethertype, 0x0800);
+                b.jump(done);
+                b.switch_to(not_v4);
+                b.branch(Cond::Eq, version, 6, v6, done);
+                b.switch_to(v6);
+                b.mov(ethertype, 0x86dd);
+                b.jump(done);
+                b.switch_to(done);
+                Some(ethertype)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The packet filter, held against libpcap and against its own messages.
+
+mod cbpf;
+mod differential;
+mod oracle;
+mod packets;
+mod run;
+mod texts;

@@ -30,7 +30,7 @@ pub struct Limits {
     pub copies: usize,
     /// Journeys open at once; at one more the oldest is given up.
     pub open: usize,
-    /// How long a dropped or consumed copy waits for [`Sign::Freed`], in nanoseconds.
+    /// How long a dropped, consumed or released copy waits for [`Sign::Freed`], in nanoseconds.
     pub linger: u64,
 }
 
@@ -180,7 +180,7 @@ struct Open {
     states: Vec<CopyState>,
     /// The latest copy at each address.
     at: HashMap<u64, usize>,
-    /// Copies that are neither freed, dropped nor consumed.
+    /// Copies that are neither freed, released, dropped nor consumed.
     live: usize,
     /// Copies whose [`Sign::Freed`] has come or can't come any more.
     gone: usize,
@@ -390,7 +390,7 @@ impl Open {
         let again = match event.sign {
             Sign::Cloned { .. } => true,
             // What is still to come from freeing moves no packet.
-            Sign::Passed if state.gone() => role != Role::Aside,
+            Sign::Passed if state.gone() => !matches!(role, Role::Aside | Role::Release),
             Sign::Passed => matches!(role, Role::Transmit | Role::Receive(_) | Role::Queue(_)),
             _ => false,
         };

@@ -15,8 +15,10 @@ pub enum Role {
     /// Nothing in particular: the packet moved on.
     #[default]
     Other,
-    /// Part of giving an skb's memory back, or of reading it: says nothing about where the packet is.
+    /// A helper, or part of reading: says nothing about where the packet is.
     Aside,
+    /// The last user of the skb has let it go: it ends here, even if nothing else says so.
+    Release,
     /// The packet now waits there, if nothing else follows.
     Queue(&'static str),
     /// A device's driver is about to get the packet.
@@ -59,6 +61,23 @@ pub fn role(point: &Point) -> Role {
 const NAMES: &[(&[&str], Role)] = &[
     (
         &[
+            "__consume_stateless_skb",
+            "__kfree_skb",
+            "__kfree_skb_defer",
+            "__napi_kfree_skb",
+            "kfree_skb_napi_cache",
+            "kfree_skb_partial",
+            "kfree_skbmem",
+            "napi_skb_cache_put",
+            "napi_skb_free_stolen_head",
+            "skb_attempt_defer_free",
+            "skb_release_all",
+            "skb_release_head_state",
+        ],
+        Role::Release,
+    ),
+    (
+        &[
             "kfree_skb",
             "kfree_skb_reason",
             "__kfree_skb_reason",
@@ -66,26 +85,14 @@ const NAMES: &[(&[&str], Role)] = &[
             "kfree_skb_list_reason",
             "sk_skb_reason_drop",
             "__sk_skb_reason_drop",
-            "__kfree_skb",
-            "__kfree_skb_defer",
-            "kfree_skb_napi_cache",
-            "kfree_skb_partial",
-            "kfree_skbmem",
             "consume_skb",
-            "__consume_stateless_skb",
             "napi_consume_skb",
-            "__napi_kfree_skb",
-            "napi_skb_cache_put",
-            "napi_skb_free_stolen_head",
             "dev_kfree_skb_any",
             "__dev_kfree_skb_any",
             "__dev_kfree_skb_irq",
             "dev_kfree_skb_any_reason",
             "dev_kfree_skb_irq_reason",
-            "skb_attempt_defer_free",
-            "skb_release_all",
             "skb_release_data",
-            "skb_release_head_state",
             "skb_free_head",
             "skb_consume_udp",
             "skb_free_datagram",
@@ -305,7 +312,7 @@ mod tests {
 
     #[test]
     fn known_names() {
-        assert_eq!(of("kfree_skbmem", PointKind::Function), Role::Aside);
+        assert_eq!(of("kfree_skbmem", PointKind::Function), Role::Release);
         assert_eq!(of("consume_skb", PointKind::Tracepoint), Role::Aside);
         assert_eq!(of("fq_codel_enqueue", PointKind::Function), Role::Queue(QDISC));
         assert_eq!(of("net_dev_queue", PointKind::Tracepoint), Role::Queue(QDISC));

@@ -158,6 +158,7 @@ pub(super) struct CopyState {
     read: Option<Process>,
     dropped: Option<(Option<u32>, u64, PointId)>,
     consumed: bool,
+    released: bool,
     freed: bool,
     lost: bool,
 }
@@ -182,14 +183,15 @@ impl CopyState {
             read: None,
             dropped: None,
             consumed: false,
+            released: false,
             freed: false,
             lost: false,
         }
     }
 
-    /// Neither dropped, consumed, freed nor lost.
+    /// Neither dropped, consumed, released, freed nor lost.
     pub(super) fn alive(&self) -> bool {
-        !self.gone() && !self.consumed && self.dropped.is_none()
+        !self.gone() && !self.consumed && !self.released && self.dropped.is_none()
     }
 
     /// Freed or lost: nothing more is expected.
@@ -207,6 +209,7 @@ impl CopyState {
         self.moved(event);
         match role {
             Role::Aside => {}
+            Role::Release => self.released = true,
             Role::Queue(place) => self.queued = Some((place, event.point)),
             Role::Merge => self.handled = Some((event.point, Consumption::Merged)),
             Role::Sink => {
@@ -234,7 +237,7 @@ impl CopyState {
                 }
             }
         }
-        if role != Role::Aside {
+        if !matches!(role, Role::Aside | Role::Release) {
             (self.last, self.last_role) = (event.point, role);
         }
         match event.sign {
@@ -320,7 +323,7 @@ impl CopyState {
         if let Some(device) = taken {
             return Fate::Sent { device };
         }
-        if !self.consumed && !self.freed {
+        if !self.consumed && !self.released && !self.freed {
             return match self.queued {
                 Some((place, point)) if !self.lost => Fate::Queued { place, point },
                 _ => Fate::LostSight { point: self.last },

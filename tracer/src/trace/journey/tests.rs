@@ -272,6 +272,30 @@ fn tcp_data_merged() {
 }
 
 #[test]
+fn released_without_a_word() {
+    // Read by a process, then put on another CPU's list of skbs to free: no tracepoint, and no free to be seen.
+    let mut story = Story::new();
+    story
+        .pass("tcp_queue_rcv")
+        .process(0, 99, "nginx")
+        .sign("tp:skb_copy_datagram_iovec", Sign::Copied);
+    story.pass("skb_attempt_defer_free");
+    let mut journeys = Journeys::new(&story.points, Limits::default());
+    for event in &story.events {
+        journeys.push(event.clone());
+    }
+    journeys.advance(story.time + Limits::default().linger);
+    let ended = journeys
+        .ended()
+        .expect("the journey ends without the end of the run");
+    assert_eq!(named(&story, ended.fate()), ("delivered", "nginx".into()));
+
+    let mut story = Story::new();
+    story.pass("tcp_v4_rcv tcp_ack __kfree_skb skb_release_head_state");
+    assert_eq!(fate(&story), ("consumed", "tcp_ack".into()));
+}
+
+#[test]
 fn still_queued_or_lost_from_sight_at_the_end() {
     let mut story = Story::new();
     story.cross();

@@ -3,7 +3,7 @@
 mod support;
 
 use ktrail_ebpf::codegen::{Object, Options, PacketAccess, generate};
-use ktrail_ebpf::ir::{MapDecl, Program};
+use ktrail_ebpf::ir::{MapDecl, Program, parse};
 use ktrail_ebpf::kernel::Features;
 use ktrail_ebpf::vm::{Kernel, Rights, run, run_ir};
 use support::random::{self, Rng, Shape};
@@ -97,6 +97,11 @@ fn check(count: u64, shape: Shape) {
             ..shape
         };
         let program = random::program(&mut Rng::new(seed), shape);
+        let text = program.to_string();
+        assert!(
+            parse(&text).as_ref() == Ok(&program),
+            "seed {seed}: read differently:\n{text}"
+        );
         let features = features(all);
         let packet = match seed % 4 {
             0 => PacketAccess::SkbLoad,

@@ -16,8 +16,10 @@
 mod builder;
 mod cfg;
 mod info;
+pub mod text;
 mod types;
 
 pub use builder::Builder;
 pub use cfg::Cfg;
+pub use text::parse;
 pub use types::*;

@@ -1,10 +1,11 @@
-//! The project's chores: `cargo xtask lab | test`. Each does its own set-up.
+//! The project's chores: `cargo xtask demo | test | lab`. Each does its own set-up.
 //!
 //! There is no `bench` yet; it will boot guests with the counting clock through [`qemu::boot`].
 
 mod apt;
 mod artifact;
 mod command;
+mod demo;
 mod image;
 mod kernel;
 mod lab;
@@ -25,12 +26,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    Lab(lab::Options),
+    Demo(demo::Options),
     Test(test::Options),
+    Lab(lab::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
+        Chore::Demo(options) => demo::run(&options),
         Chore::Lab(options) => lab::run(&options),
         Chore::Test(options) => test::run(&options),
     };

@@ -194,15 +194,15 @@ fn report(what: &str, attached: &Attached, start: Instant) {
 fn kprobe_multi_attaches_to_everything() {
     const NAME: &str = "kprobe_multi_attaches_to_everything";
     if let Some(reason) = not_here() {
-        eprintln!("skipped: {NAME}: {reason}");
+        eprintln!("ktrail-test-skip: {NAME}: {reason}");
         return;
     }
     let Some(scene) = scene(false) else {
-        eprintln!("skipped: {NAME}: this kernel has no kprobes");
+        eprintln!("ktrail-test-skip: {NAME}: this kernel has no kprobes");
         return;
     };
     if let Err(lacking) = &scene.features.kprobe_multi {
-        eprintln!("skipped: {NAME}: {lacking}");
+        eprintln!("ktrail-test-skip: {NAME}: {lacking}");
         return;
     }
     let options = LoadOptions {
@@ -233,17 +233,17 @@ fn kprobe_multi_attaches_to_everything() {
 fn kprobes_attach_to_everything() {
     const NAME: &str = "kprobes_attach_to_everything";
     if let Some(reason) = not_here() {
-        eprintln!("skipped: {NAME}: {reason}");
+        eprintln!("ktrail-test-skip: {NAME}: {reason}");
         return;
     }
     let Some(scene) = scene(true) else {
-        eprintln!("skipped: {NAME}: this kernel has no kprobes");
+        eprintln!("ktrail-test-skip: {NAME}: this kernel has no kprobes");
         return;
     };
     let how = match &scene.features.kprobe {
         Ok(how) => *how,
         Err(lacking) => {
-            eprintln!("skipped: {NAME}: {lacking}");
+            eprintln!("ktrail-test-skip: {NAME}: {lacking}");
             return;
         }
     };
@@ -274,7 +274,7 @@ fn kprobes_attach_to_everything() {
 fn btf_tracepoints_attach() {
     const NAME: &str = "btf_tracepoints_attach";
     if let Some(reason) = not_here() {
-        eprintln!("skipped: {NAME}: {reason}");
+        eprintln!("ktrail-test-skip: {NAME}: {reason}");
         return;
     }
     let btf = KernelBtf::load().expect("the kernel has BTF");
@@ -309,7 +309,7 @@ fn features_are_those_of_the_version() {
     use ktrail::kernel::features::Version;
     const NAME: &str = "features_are_those_of_the_version";
     if let Some(reason) = not_here() {
-        eprintln!("skipped: {NAME}: {reason}");
+        eprintln!("ktrail-test-skip: {NAME}: {reason}");
         return;
     }
     let btf = KernelBtf::load().expect("the kernel has BTF");

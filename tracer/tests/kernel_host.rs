@@ -26,7 +26,7 @@ fn not_here() -> Option<&'static str> {
 macro_rules! or_skip {
     ($name:literal) => {
         if let Some(reason) = not_here() {
-            eprintln!("skipped: {}: {reason}", $name);
+            eprintln!("ktrail-test-skip: {}: {reason}", $name);
             return;
         }
     };
@@ -229,7 +229,7 @@ fn the_kernels_types_are_read() {
     use ktrail::kernel::btf::KernelBtf;
     use ktrail_ebpf::kernel::{KType, Space, Types};
     if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
-        eprintln!("skipped: the_kernels_types_are_read: no /sys/kernel/btf/vmlinux");
+        eprintln!("ktrail-test-skip: the_kernels_types_are_read: no /sys/kernel/btf/vmlinux");
         return;
     }
     let start = std::time::Instant::now();

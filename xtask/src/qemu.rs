@@ -257,8 +257,8 @@ fn terminal_size() -> String {
         .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
         .unwrap_or_default();
     match size.split_whitespace().collect::<Vec<_>>()[..] {
-        [rows, columns] => format!("rows {rows} cols {columns}"),
-        _ => String::new(),
+        [rows, columns] => format!("sane rows {rows} cols {columns}"),
+        _ => "sane".to_owned(),
     }
 }
 

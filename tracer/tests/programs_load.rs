@@ -27,7 +27,10 @@ const ROLES: &[Role] = &[
         reason: Some(2),
         last: false,
     },
-    Role::Consume { last: true },
+    Role::Consume {
+        location: None,
+        last: true,
+    },
     Role::Free { only_if: None },
     Role::Free { only_if: Some(1) },
 ];

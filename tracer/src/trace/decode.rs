@@ -16,11 +16,16 @@ pub enum BadRecord {
     Sign(u64),
 }
 
-/// Decode a report. `place` finds the point of a probed address.
+/// Decode a report. `place` finds the point of a probed address; `read` says whether code at an address gives data
+/// to processes.
 ///
 /// # Errors
 /// See [`BadRecord`].
-pub fn decode(bytes: &[u8], place: impl Fn(u64) -> Option<PointId>) -> Result<Event, BadRecord> {
+pub fn decode(
+    bytes: &[u8],
+    place: impl Fn(u64) -> Option<PointId>,
+    read: impl Fn(u64) -> bool,
+) -> Result<Event, BadRecord> {
     if bytes.len() != record::SIZE as usize {
         return Err(BadRecord::Size(bytes.len()));
     }
@@ -49,7 +54,7 @@ pub fn decode(bytes: &[u8], place: impl Fn(u64) -> Option<PointId>) -> Result<Ev
             reason: Some(number(Record::Extra1) as u32),
             location: first,
         },
-        n if n == SignCode::Consumed as u64 => Sign::Consumed,
+        n if n == SignCode::Consumed as u64 => Sign::Consumed { read: read(first) },
         n if n == SignCode::Freed as u64 => Sign::Freed,
         other => return Err(BadRecord::Sign(other)),
     };
@@ -202,7 +207,7 @@ mod tests {
         put(Record::Protocol, 0x0008);
         bytes[record::HEADERS.0 as usize..][..28].copy_from_slice(&DNS);
         bytes[record::COMM.0 as usize..][..4].copy_from_slice(b"dig\0");
-        let event = decode(&bytes, |ip| (ip == 0xffff_0001).then_some(PointId(3))).unwrap();
+        let event = decode(&bytes, |ip| (ip == 0xffff_0001).then_some(PointId(3)), |_| false).unwrap();
         assert_eq!(
             (event.time, event.point, event.pid, event.tid),
             (5, PointId(3), 7, 8)
@@ -218,7 +223,7 @@ mod tests {
         let packet = event.packet.unwrap();
         assert_eq!((packet.ethertype, packet.tuple), (0x0800, tuple(&DNS)));
         assert_eq!(
-            decode(&bytes[1..], |_| None),
+            decode(&bytes[1..], |_| None, |_| false),
             Err(BadRecord::Size(record::SIZE as usize - 1))
         );
     }

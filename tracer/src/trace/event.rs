@@ -113,7 +113,10 @@ pub enum Sign {
         location: u64,
     },
     /// Freed as consumed: done with, not dropped.
-    Consumed,
+    Consumed {
+        /// The code that was done with it had given its data to a process; kernels before 6.3 don't tell.
+        read: bool,
+    },
     /// Its memory went back; nothing follows for this skb in this journey.
     Freed,
 }

@@ -65,6 +65,13 @@ const RELEASING: &[&str] = &[
     "unix_destruct_scm",
 ];
 
+/// Functions that run when a process has got an skb's data, where no tracepoint does.
+pub const COPYING: &[&str] = &[
+    "skb_consume_udp",
+    "skb_copy_and_csum_datagram_msg",
+    "tcp_eat_recv_skb",
+];
+
 /// Functions that make one skb of another: name, position of the new one, position of the original. Of each line
 /// the first that can be attached is enough: the others call it.
 const CLONING: &[&[(&str, u8, u8)]] = &[
@@ -110,6 +117,7 @@ fn function_role(name: &str, attachable: &HashSet<&str>) -> (Role, Option<SkbArg
         // Frees the skb alone when its head lives on in another; otherwise goes through kfree_skbmem.
         "kfree_skb_partial" => Role::Free { only_if: Some(1) },
         "pskb_expand_head" => Role::Reallocate,
+        _ if COPYING.contains(&name) => Role::Copy,
         _ if RELEASING.contains(&name) => Role::PassFollowed,
         _ => Role::Pass,
     };
@@ -129,6 +137,7 @@ fn tracepoint_role(name: &str, params: u8, functions: &HashSet<&str>) -> Role {
         },
         // A consumed skb may go into the cache.
         "consume_skb" => Role::Consume {
+            location: (params > 1).then_some(1),
             last: !functions.contains(CACHE),
         },
         "skb_copy_datagram_iovec" => Role::Copy,

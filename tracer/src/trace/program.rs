@@ -137,6 +137,8 @@ pub enum Role {
     },
     /// Freed as consumed.
     Consume {
+        /// Position of the code address among the arguments, where the kernel passes one.
+        location: Option<u8>,
         /// Nothing sees the skb after this.
         last: bool,
     },
@@ -162,7 +164,7 @@ impl Role {
     fn ends(self) -> bool {
         matches!(
             self,
-            Role::Free { .. } | Role::Drop { last: true, .. } | Role::Consume { last: true }
+            Role::Free { .. } | Role::Drop { last: true, .. } | Role::Consume { last: true, .. }
         )
     }
 }
@@ -359,7 +361,8 @@ impl<'a> Body<'a> {
         self.b.jump(unknown);
 
         self.b.switch_to(unknown);
-        if self.spec.role.starts() {
+        // A pointer to a pointer may point to one that isn't set yet: whatever the stack held before.
+        if self.spec.role.starts() && !self.spec.skb.indirect {
             self.filter_and_start(report);
         } else {
             self.b.jump(self.out);
@@ -384,6 +387,8 @@ impl<'a> Body<'a> {
         filter::lower(&mut self.b, self.spec.filter, &mut view, hit, self.out);
 
         self.b.switch_to(hit);
+        // An skb without a buffer is still being made.
+        self.b.branch_if(Cond::Eq, self.head, 0, self.out);
         self.only();
         self.count(Stat::Journeys);
         // No two packets begin on one CPU in one nanosecond; 13 bits hold the number of any CPU that Linux runs on.
@@ -554,7 +559,13 @@ impl<'a> Body<'a> {
             Role::Pass | Role::PassFollowed | Role::Reallocate => (self.skb, S::Passed, [none, none]),
             Role::Copy => (self.skb, S::Copied, [none, none]),
             Role::Free { .. } => (self.skb, S::Freed, [none, none]),
-            Role::Consume { .. } => (self.skb, S::Consumed, [none, none]),
+            Role::Consume { location, .. } => {
+                let location = match location {
+                    Some(index) => self.b.arg(index, Type::Int).into(),
+                    None => none,
+                };
+                (self.skb, S::Consumed, [location, none])
+            }
             Role::Clone { from } => {
                 let original = self.b.arg(from, Type::Kernel { direct: false });
                 (original, S::Cloned, [original.into(), none])

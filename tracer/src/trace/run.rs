@@ -131,9 +131,11 @@ impl Run<'_> {
             malformed,
             ..
         } = self;
-        session.read(max, |bytes, places| match decode(bytes, |ip| places.find(ip)) {
-            Ok(event) => pipeline.push(event),
-            Err(_) => *malformed += 1,
+        session.read(max, |bytes, places| {
+            match decode(bytes, |ip| places.find(ip), |ip| places.reads(ip)) {
+                Ok(event) => pipeline.push(event),
+                Err(_) => *malformed += 1,
+            }
         });
         let lost = self.session.stat(Stat::Lost)?;
         if lost > self.lost {

@@ -146,21 +146,30 @@ pub struct Session {
     pub coverage: Coverage,
 }
 
-/// Finds the point of a probed address.
-#[derive(Clone, Debug, Default)]
-pub struct Places(Vec<(u64, PointId)>);
+/// What code addresses in reports stand for.
+pub struct Places {
+    probed: Vec<(u64, PointId)>,
+    symbols: Rc<Symbols>,
+}
 
 impl Places {
-    fn new(mut places: Vec<(u64, PointId)>) -> Places {
-        places.sort_unstable();
-        Places(places)
+    fn new(mut probed: Vec<(u64, PointId)>, symbols: Rc<Symbols>) -> Places {
+        probed.sort_unstable();
+        Places { probed, symbols }
+    }
+
+    /// Whether the code at `ip` gives packets' data to processes.
+    pub fn reads(&self, ip: u64) -> bool {
+        self.symbols
+            .at(ip)
+            .is_some_and(|(symbol, _)| plan::COPYING.contains(&symbol.name))
     }
 
     /// The point whose function starts at or closest below `ip`: a probe may sit some bytes into the function.
     pub fn find(&self, ip: u64) -> Option<PointId> {
         const PROLOGUE: u64 = 16;
-        let after = self.0.partition_point(|&(addr, _)| addr <= ip);
-        let &(addr, point) = self.0[..after].last()?;
+        let after = self.probed.partition_point(|&(addr, _)| addr <= ip);
+        let &(addr, point) = self.probed[..after].last()?;
         (ip - addr <= PROLOGUE).then_some(point)
     }
 }
@@ -296,6 +305,7 @@ struct Starting<'a> {
     programs: Vec<Program>,
     attached: Vec<Attached>,
     features: &'a Features,
+    symbols: &'a Rc<Symbols>,
 }
 
 impl<'a> Starting<'a> {
@@ -318,6 +328,7 @@ impl<'a> Starting<'a> {
             programs: vec![],
             attached: vec![],
             features: &kernel.features,
+            symbols: &kernel.symbols,
         };
         if backend != Backend::Tracepoint {
             starting.functions(kernel);
@@ -415,7 +426,7 @@ impl<'a> Starting<'a> {
                 Site::Function(addr) => Some((*addr, PointId(number))),
                 Site::Tracepoint { .. } => None,
             });
-        let places = Places::new(places.collect());
+        let places = Places::new(places.collect(), Rc::clone(self.symbols));
         let ring = Ring::open(
             self.maps
                 .get("events")

@@ -138,7 +138,7 @@ impl Story {
         self.process(0, 812, "dnsmasq");
         self.sign("tp:skb_copy_datagram_iovec", Sign::Copied)
             .pass("skb_consume_udp");
-        self.sign("tp:consume_skb", Sign::Consumed).free()
+        self.sign("tp:consume_skb", Sign::Consumed { read: false }).free()
     }
 
     /// Its memory goes back.

@@ -242,12 +242,7 @@ impl CopyState {
         }
         match event.sign {
             Sign::Passed | Sign::Cloned { .. } => {}
-            Sign::Copied => {
-                self.read = Some(Process {
-                    pid: event.pid,
-                    comm: event.comm.clone(),
-                });
-            }
+            Sign::Copied => self.read_by(event),
             Sign::Transmitted { code } => self.transmitted(code),
             Sign::Dropped { reason, location } => {
                 let (known, place, after) = self.dropped.unwrap_or((None, 0, self.last));
@@ -257,9 +252,21 @@ impl CopyState {
                     after,
                 ));
             }
-            Sign::Consumed => self.consumed = true,
+            Sign::Consumed { read } => {
+                self.consumed = true;
+                if read {
+                    self.read_by(event);
+                }
+            }
             Sign::Freed => self.freed = true,
         }
+    }
+
+    fn read_by(&mut self, event: &Event) {
+        self.read = Some(Process {
+            pid: event.pid,
+            comm: event.comm.clone(),
+        });
     }
 
     /// A packet that turns up on another device has left the driver that it was handed to.

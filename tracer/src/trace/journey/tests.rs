@@ -116,7 +116,7 @@ fn without_a_sign_of_freeing_it_lingers() {
     let mut story = Story::new();
     story
         .pass("tp:net_dev_queue tp:netif_receive_skb")
-        .sign("tp:consume_skb", Sign::Consumed);
+        .sign("tp:consume_skb", Sign::Consumed { read: false });
     let mut journeys = Journeys::new(
         &story.points,
         Limits {
@@ -147,7 +147,7 @@ fn what_follows_the_end_of_a_copy_prolongs_the_wait() {
     let mut story = Story::new();
     story
         .pass("ip_rcv")
-        .sign("tp:consume_skb", Sign::Consumed)
+        .sign("tp:consume_skb", Sign::Consumed { read: false })
         .pass("skb_release_data");
     let mut journeys = Journeys::new(
         &story.points,
@@ -176,7 +176,7 @@ fn sent_by_a_driver() {
     assert_eq!(fate(&story), ("sent", "eth0".into()));
     story
         .process(0, 0, "swapper/0")
-        .sign("tp:consume_skb", Sign::Consumed)
+        .sign("tp:consume_skb", Sign::Consumed { read: false })
         .free();
     assert_eq!(fate(&story), ("sent", "eth0".into()));
 
@@ -185,7 +185,7 @@ fn sent_by_a_driver() {
     story
         .dev(3, "dummy0", 1)
         .pass("tp:net_dev_start_xmit")
-        .sign("tp:consume_skb", Sign::Consumed);
+        .sign("tp:consume_skb", Sign::Consumed { read: false });
     assert_eq!(fate(&story), ("sent", "dummy0".into()));
 
     // Refused, tried again, taken.
@@ -212,7 +212,9 @@ fn a_stacked_device_passes_the_packet_on() {
         .pass("__dev_queue_xmit tp:net_dev_start_xmit");
     story.sign("tp:net_dev_xmit", Sign::Transmitted { code: 0 });
     story.sign("tp:net_dev_xmit", Sign::Transmitted { code: 0 });
-    story.sign("tp:consume_skb", Sign::Consumed).free();
+    story
+        .sign("tp:consume_skb", Sign::Consumed { read: false })
+        .free();
     assert_eq!(fate(&story), ("sent", "eth0".into()));
 }
 
@@ -225,7 +227,9 @@ fn loopback_is_not_sent() {
     story.sign("tp:net_dev_xmit", Sign::Transmitted { code: 0 });
     assert_eq!(fate(&story), ("queued", "netif_rx".into()));
     story.pass("__netif_receive_skb_core ip_rcv icmp_rcv icmp_echo fib_compute_spec_dst consume_skb");
-    story.sign("tp:consume_skb", Sign::Consumed).free();
+    story
+        .sign("tp:consume_skb", Sign::Consumed { read: false })
+        .free();
     assert_eq!(fate(&story), ("consumed", "icmp_rcv".into()));
 }
 
@@ -315,7 +319,7 @@ fn tapped(story: &mut Story, clone_of: u64) {
         .pass("packet_rcv");
     story
         .sign("tp:skb_copy_datagram_iovec", Sign::Copied)
-        .sign("tp:consume_skb", Sign::Consumed)
+        .sign("tp:consume_skb", Sign::Consumed { read: false })
         .free();
     story.skb(clone_of);
 }
@@ -385,7 +389,7 @@ fn a_raw_sockets_copy_counts_only_when_read() {
         story
             .skb(skb)
             .pass("icmp_rcv")
-            .sign("tp:consume_skb", Sign::Consumed)
+            .sign("tp:consume_skb", Sign::Consumed { read: false })
             .free();
         fate(&story)
     };
@@ -552,7 +556,7 @@ proptest! {
             match act {
                 0 => story.sign("skb_clone", Sign::Cloned { from: (skb + 1) % 5 }),
                 1 => story.sign("tp:kfree_skb", Sign::Dropped { reason: None, location: 0 }),
-                2 => story.sign("tp:consume_skb", Sign::Consumed),
+                2 => story.sign("tp:consume_skb", Sign::Consumed { read: false }),
                 3 => story.sign("kfree_skbmem", Sign::Freed),
                 4 => story.sign("tp:net_dev_xmit", Sign::Transmitted { code: 0 }),
                 5 => story.pass("tp:netif_rx"),

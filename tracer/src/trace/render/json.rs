@@ -95,7 +95,9 @@ enum SignFields {
         #[serde(flatten)]
         reason: ReasonFields,
     },
-    Consumed,
+    Consumed {
+        read: bool,
+    },
     Freed,
 }
 
@@ -310,7 +312,7 @@ impl<W: Write> Renderer for Json<W> {
                 Sign::Dropped { reason, location } => SignFields::Dropped {
                     reason: self.reason(reason, location),
                 },
-                Sign::Consumed => SignFields::Consumed,
+                Sign::Consumed { read } => SignFields::Consumed { read },
                 Sign::Freed => SignFields::Freed,
             },
         };

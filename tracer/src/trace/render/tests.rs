@@ -122,7 +122,7 @@ fn busy_life() -> Story {
             .pass("packet_rcv")
             .sign("tp:skb_copy_datagram_iovec", Sign::Copied);
         story
-            .sign("tp:consume_skb", Sign::Consumed)
+            .sign("tp:consume_skb", Sign::Consumed { read: false })
             .sign("kfree_skbmem", Sign::Freed);
     }
     for copy in 3..12 {

@@ -254,7 +254,8 @@ impl<W: Write> Text<W> {
                 Style::new().red(),
             ),
             Sign::Dropped { reason: None, .. } => ("dropped".to_owned(), Style::new().red()),
-            Sign::Consumed => ("consumed".to_owned(), Style::new()),
+            Sign::Consumed { read: true } => ("read, consumed".to_owned(), Style::new()),
+            Sign::Consumed { read: false } => ("consumed".to_owned(), Style::new()),
             Sign::Freed => ("freed".to_owned(), Style::new()),
         };
         notes.push(Note::new(text, style));

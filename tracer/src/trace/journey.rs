@@ -207,7 +207,14 @@ impl Journeys {
     /// journey has already ended. After each event, take what [`Journeys::ended`] gives.
     pub fn push(&mut self, event: Event) -> Option<(u64, &Step)> {
         self.totals.events += 1;
+        self.close_due();
         let id = event.journey;
+        let role = self
+            .roles
+            .get(event.point.0 as usize)
+            .copied()
+            .unwrap_or_default();
+        self.end_if_reborn(&event, role);
         if !self.open.contains_key(&id) {
             if self.past.ids.contains(&id) {
                 self.totals.stray += 1;
@@ -215,11 +222,6 @@ impl Journeys {
             }
             self.begin(&event);
         }
-        let role = self
-            .roles
-            .get(event.point.0 as usize)
-            .copied()
-            .unwrap_or_default();
         self.take_over(&event, role);
         let (time, limits) = (event.time, self.limits);
         let open = self.open.get_mut(&id)?;
@@ -272,17 +274,13 @@ impl Journeys {
 
     /// The next journey that has ended, if there is one. Call it until there is none.
     pub fn ended(&mut self) -> Option<Journey> {
-        for id in std::mem::take(&mut self.closed) {
-            self.close(id);
-        }
+        self.close_due();
         self.ended.pop_front()
     }
 
     /// The run has ended: ends what is left. Take the journeys from [`Journeys::ended`].
     pub fn finish(&mut self) {
-        for id in std::mem::take(&mut self.closed) {
-            self.close(id);
-        }
+        self.close_due();
         for id in std::mem::take(&mut self.by_number).into_values() {
             self.close(id);
         }
@@ -313,6 +311,32 @@ impl Journeys {
         self.open.insert(event.journey, Open::new(number, event));
     }
 
+    /// A packet that a process has read moves no more: if it seems to, another packet has got its memory, and the
+    /// end of the first has not been seen. If nothing else is left of the first one's journey, that ends, and the
+    /// event begins another under the same identity.
+    fn end_if_reborn(&mut self, event: &Event, role: Role) {
+        let id = event.journey;
+        let Some(open) = self.open.get_mut(&id) else {
+            return;
+        };
+        let moves = event.sign == Sign::Passed && role.moves();
+        let Some(&copy) = open.at.get(&event.skb).filter(|_| moves) else {
+            return;
+        };
+        if !open.states[copy].was_read() || !open.states[copy].alive() {
+            return;
+        }
+        open.at.remove(&event.skb);
+        open.states[copy].lose();
+        open.live -= 1;
+        open.gone += 1;
+        self.holder.remove(&event.skb);
+        if self.open[&id].live == 0 {
+            self.close(id);
+            self.past.ids.remove(&id);
+        }
+    }
+
     /// Notes that the event's journey holds its skb now. If another held it, the memory has changed hands unseen.
     fn take_over(&mut self, event: &Event, role: Role) {
         let (id, skb) = (event.journey, event.skb);
@@ -337,6 +361,12 @@ impl Journeys {
             } else if open.live == 0 {
                 self.lingering.push_back((open.journey.end, other));
             }
+        }
+    }
+
+    fn close_due(&mut self) {
+        for id in std::mem::take(&mut self.closed) {
+            self.close(id);
         }
     }
 
@@ -391,7 +421,7 @@ impl Open {
             Sign::Cloned { .. } => true,
             // What is still to come from freeing moves no packet.
             Sign::Passed if state.gone() => !matches!(role, Role::Aside | Role::Release),
-            Sign::Passed => matches!(role, Role::Transmit | Role::Receive(_) | Role::Queue(_)),
+            Sign::Passed => role.moves(),
             _ => false,
         };
         (state.alive() || !again).then_some(copy)

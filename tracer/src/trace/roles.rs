@@ -35,6 +35,13 @@ pub enum Role {
     Raw,
 }
 
+impl Role {
+    /// Whether a packet that passes is on its way from one place to another.
+    pub fn moves(self) -> bool {
+        matches!(self, Role::Transmit | Role::Receive(_) | Role::Queue(_))
+    }
+}
+
 const BACKLOG: &str = "a CPU's backlog";
 const QDISC: &str = "a queueing discipline";
 const SOCKET: &str = "a socket's receive queue";

@@ -199,6 +199,11 @@ impl CopyState {
         self.freed || self.lost
     }
 
+    /// A process has read from it.
+    pub(super) fn was_read(&self) -> bool {
+        self.read.is_some()
+    }
+
     /// Its memory is known to be another's now.
     pub(super) fn lose(&mut self) {
         self.lost = true;

@@ -438,6 +438,23 @@ fn a_reused_address_in_one_journey_is_another_copy() {
 }
 
 #[test]
+fn a_packet_that_was_read_does_not_move_on() {
+    // With tracepoints alone, TCP frees unseen, and the next packet may get the same memory.
+    let mut story = Story::new();
+    story
+        .pass("tp:netif_receive_skb")
+        .sign("tp:skb_copy_datagram_iovec", Sign::Copied);
+    story.pass("tp:net_dev_queue tp:netif_receive_skb");
+    let (journeys, totals) = journeys_with(&story, Limits::default());
+    let fates: Vec<_> = journeys
+        .iter()
+        .map(|j| (j.number, j.count, Fate::KINDS[j.fate().kind()]))
+        .collect();
+    assert_eq!(fates, [(1, 2, "delivered"), (2, 2, "lost_sight")]);
+    assert_eq!((totals.packets, totals.stray), (2, 0));
+}
+
+#[test]
 fn an_address_in_another_journey_ends_the_first() {
     let mut story = Story::new();
     story.pass("ip_rcv");

@@ -12,4 +12,5 @@ pub mod filter;
 pub mod ir;
 pub mod isa;
 pub mod kernel;
+pub mod script;
 pub mod vm;

@@ -1,0 +1,77 @@
+//! What the compiler of scripts asks of the world: the kernel's types, functions and tracepoints, and the command
+//! line's parameters. The crate above implements it; tests implement it on a table.
+
+use crate::kernel::{Features, TypeId, Types};
+
+/// A field of a tracepoint's record, as tracefs describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracepointField {
+    /// Name.
+    pub name: String,
+    /// The type as the format file writes it: `const char *`, `u32`, `__data_loc char[]`.
+    pub c_type: String,
+    /// Bytes from the start of the record.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+    /// Signed.
+    pub signed: bool,
+    /// Elements, if it is an array (`char comm[16]`).
+    pub array: Option<u32>,
+}
+
+/// A kernel function that can be traced.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FunctionName {
+    /// Its name.
+    pub name: String,
+    /// Its module, `None` for vmlinux.
+    pub module: Option<String>,
+}
+
+/// What a list is wanted for: not everything is possible everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// kprobes: whatever ftrace or the kernel's symbols list.
+    Kprobe,
+    /// fentry and fexit: needs a BTF prototype.
+    Fentry,
+}
+
+/// What the compiler of scripts asks of the world.
+pub trait ScriptEnv {
+    /// The kernel's types.
+    fn types(&self) -> &dyn Types;
+    /// What the kernel can do.
+    fn features(&self) -> &Features;
+    /// The kernel functions whose name and module match the patterns (`*` and `?` as in a shell; no module: any),
+    /// in order of name. An exact name costs no scan. A function that exists but can't be traced is left out.
+    fn functions(&self, module: Option<&str>, pattern: &str, purpose: For) -> Vec<FunctionName>;
+    /// The tracepoints whose category and name match the patterns, in order.
+    fn tracepoints(&self, category: &str, pattern: &str) -> Vec<(String, String)>;
+    /// The fields of a tracepoint's record that scripts may see, `common_*` left out. `None` if it isn't there or
+    /// its format can't be read.
+    fn tracepoint_fields(&self, category: &str, name: &str) -> Option<Vec<TracepointField>>;
+    /// The BTF tracepoints whose name matches the pattern, with their modules.
+    fn raw_tracepoints(&self, module: Option<&str>, pattern: &str) -> Vec<FunctionName>;
+    /// The prototype ([`crate::kernel::KType::Proto`]) of a function.
+    fn prototype(&self, function: &FunctionName) -> Option<TypeId>;
+    /// The prototype of a BTF tracepoint, without the leading `void *`.
+    fn raw_tracepoint_prototype(&self, tracepoint: &FunctionName) -> Option<TypeId>;
+    /// The BPF iterators whose name matches the pattern.
+    fn iterators(&self, pattern: &str) -> Vec<String>;
+    /// The value of an enum's constant anywhere in the kernel's types, and the enum that has it.
+    fn enum_constant(&self, name: &str) -> Option<(i64, TypeId)>;
+    /// The address of a kernel symbol.
+    fn kernel_symbol(&self, name: &str) -> Option<u64>;
+    /// The id of the cgroup at a path.
+    fn cgroup_id(&self, path: &str) -> Option<u64>;
+    /// How many CPUs there may be.
+    fn possible_cpus(&self) -> u32;
+    /// Name suggestions for a function that isn't there.
+    fn similar_functions(&self, name: &str) -> Vec<String>;
+    /// The only process to trace (`-p`).
+    fn only_pid(&self) -> Option<u32> {
+        None
+    }
+}

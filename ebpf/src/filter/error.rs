@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::excerpt::excerpt;
+
 /// What is wrong with a filter, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -57,7 +59,8 @@ impl Error {
     /// ```
     pub fn render(&self, text: &str) -> String {
         let mut out = format!("error: {}\n", self.message);
-        out.push_str(&excerpt(text, &self.span));
+        let shown = excerpt(text, &self.span, '^', "  ");
+        out.push_str(&format!("{}\n{}", shown.line, shown.marks));
         if let Some(expected) = &self.expected {
             out.push_str(&format!("\nexpected: {expected}"));
         }
@@ -66,47 +69,4 @@ impl Error {
         }
         out
     }
-}
-
-/// How many characters of a long line are shown around a place.
-const CONTEXT: usize = 60;
-
-/// The line of `text` that holds `span`'s start and a line of carets below, each indented by two blanks. What can't
-/// be printed is shown as `\u{fffd}`, so that no text can move the carets or the cursor.
-fn excerpt(text: &str, span: &Range<usize>) -> String {
-    let clamp = |at: usize| {
-        let mut at = at.min(text.len());
-        while !text.is_char_boundary(at) {
-            at -= 1;
-        }
-        at
-    };
-    let (start, end) = (clamp(span.start), clamp(span.end.max(span.start)));
-    let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
-    let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
-    let before: Vec<char> = text[line_start..start].chars().collect();
-    let rest: Vec<char> = text[start..line_end].chars().collect();
-    let marked = text[start..end.min(line_end).max(start)].chars().count();
-
-    let cut_left = before.len().saturating_sub(CONTEXT);
-    let cut_right = rest.len().min(CONTEXT);
-    let printable = |c: &char| match c {
-        '\t' => ' ',
-        c if c.is_control() => '\u{fffd}',
-        c => *c,
-    };
-    let mut line = String::from("  ");
-    let mut carets = String::from("  ");
-    if cut_left > 0 {
-        line.push('…');
-        carets.push(' ');
-    }
-    line.extend(before[cut_left..].iter().map(printable));
-    carets.extend(before[cut_left..].iter().map(|_| ' '));
-    line.extend(rest[..cut_right].iter().map(printable));
-    if cut_right < rest.len() {
-        line.push('…');
-    }
-    carets.extend((0..marked.min(cut_right).max(1)).map(|_| '^'));
-    format!("{}\n{carets}", line.trim_end())
 }

@@ -70,3 +70,19 @@ impl Error {
         out
     }
 }
+
+/// Something to know about a filter that is fine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Byte range in the text.
+    pub span: Range<usize>,
+    /// What to know.
+    pub message: String,
+}
+
+impl Notice {
+    /// As [`Error::render`] does it.
+    pub fn render(&self, text: &str) -> String {
+        format!("note: {}\n{}", self.message, excerpt(text, &self.span))
+    }
+}

@@ -22,7 +22,7 @@ mod tree;
 mod view;
 mod words;
 
-pub use error::Error;
+pub use error::{Error, Notice};
 pub use names::{Names, NoNames, Transport};
 pub use view::{Field, Regs, View};
 
@@ -50,6 +50,18 @@ impl Default for Env<'_> {
 #[derive(Clone, Debug)]
 pub struct Filter {
     resolved: resolve::Resolved,
+}
+
+impl Filter {
+    /// What whoever typed the filter should know.
+    pub fn notices(&self) -> &[Notice] {
+        &self.resolved.notices
+    }
+
+    /// Whether the filter may ask the view for `field`.
+    pub fn asks_for(&self, field: Field) -> bool {
+        self.resolved.nums.has_field(field)
+    }
 }
 
 /// Read and resolve a filter. An empty text matches every packet.

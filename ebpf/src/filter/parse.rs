@@ -6,7 +6,7 @@
 
 use super::ast::*;
 use super::lex::{Tok, Token, lex};
-use super::words::{FOREIGN, KEYWORDS, PROTOCOLS, nearest};
+use super::words::{CONSTANTS, FOREIGN, KEYWORDS, PROTOCOLS, nearest};
 use super::{Env, Error};
 
 /// How deep parentheses, brackets and unary minus may nest.
@@ -614,7 +614,17 @@ impl Parser {
                     span: start.start..self.last_span().end,
                 })
             }
-            _ => Err(self.unexpected("a number, 'len' or 'PROTOCOL[OFFSET]'")),
+            tok => {
+                let error = self.unexpected("a number, 'len' or 'PROTOCOL[OFFSET]'");
+                let near = match &tok {
+                    Tok::Name(name) => nearest(name, CONSTANTS.iter().map(|(word, _)| *word)),
+                    _ => None,
+                };
+                Err(match near {
+                    Some(word) => error.suggest(format!("did you mean '{word}'?")),
+                    None => error,
+                })
+            }
         }
     }
 }

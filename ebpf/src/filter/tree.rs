@@ -47,6 +47,13 @@ pub(super) enum Num {
     },
     /// Something the view knows.
     Field(Field),
+    /// `same` if `num` is `value`, else `other`; only that one is computed.
+    Choose {
+        num: NumId,
+        value: u32,
+        same: NumId,
+        other: NumId,
+    },
 }
 
 /// A condition.
@@ -67,8 +74,14 @@ pub(super) enum Node {
         span: Range<usize>,
     },
     /// The packet has this field. Asked where a field's absence means no, and not that the whole filter doesn't match.
-    #[allow(dead_code)] // until link-layer terms are resolved
     Has(Field),
+    /// The chain of headers that starts behind the IP header at `net` has one of protocol `wanted`.
+    Chain {
+        v6: bool,
+        net: Place,
+        wanted: u32,
+        span: Range<usize>,
+    },
     /// From left to right, as far as needed.
     And(Vec<Node>),
     /// From left to right, as far as needed.
@@ -120,6 +133,63 @@ impl Nums {
             return self.constant(value);
         }
         self.intern(Num::Bin { op, a, b })
+    }
+
+    /// `a op value`.
+    pub fn bin_const(&mut self, op: ArithOp, a: NumId, value: u32) -> NumId {
+        let b = self.constant(value);
+        self.bin(op, a, b)
+    }
+
+    /// `same` if `num` is `value`, else `other`.
+    pub fn choose(&mut self, num: NumId, value: u32, same: NumId, other: NumId) -> NumId {
+        match self.as_const(num) {
+            Some(known) if known == value => same,
+            Some(_) => other,
+            None => self.intern(Num::Choose {
+                num,
+                value,
+                same,
+                other,
+            }),
+        }
+    }
+
+    /// The view's field.
+    pub fn field(&mut self, field: Field) -> NumId {
+        self.intern(Num::Field(field))
+    }
+
+    /// `field` is a constant for the program at hand.
+    pub fn fix_field(&mut self, field: Field, value: u32) {
+        let id = self.field(field);
+        self.nums[id.0 as usize] = Num::Const(value);
+    }
+
+    /// Whether a test may ask for `field`.
+    pub fn has_field(&self, field: Field) -> bool {
+        self.nums.contains(&Num::Field(field))
+    }
+
+    /// `a op value`, as a condition.
+    pub fn test(&mut self, op: Relop, a: NumId, value: u32, span: &Range<usize>) -> Node {
+        let b = self.constant(value);
+        let span = span.clone();
+        Node::Test { op, a, b, span }
+    }
+
+    /// `a == value`.
+    pub fn eq(&mut self, a: NumId, value: u32, span: &Range<usize>) -> Node {
+        self.test(Relop::Eq, a, value, span)
+    }
+
+    /// `a & mask == value`.
+    pub fn masked_eq(&mut self, a: NumId, mask: u32, value: u32, span: &Range<usize>) -> Node {
+        let a = match mask {
+            u32::MAX => a,
+            mask => self.bin_const(ArithOp::And, a, mask),
+        };
+        self.eq(a, value, span)
     }
 }
 
@@ -182,6 +252,7 @@ impl Node {
     pub fn measure(&self) -> (usize, usize) {
         match self {
             Node::Const(_) | Node::Test { .. } | Node::In { .. } | Node::Has(_) => (1, 1),
+            Node::Chain { .. } => (20, 1),
             Node::Not(node) => {
                 let (tests, depth) = node.measure();
                 (tests, depth + 1)

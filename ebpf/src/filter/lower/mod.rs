@@ -12,13 +12,14 @@
 //! Two questions are asked first where they decide much, and what follows is compiled for each answer: which EtherType
 //! the packet has, and whether its IPv4 header has no options (then everything behind it is at constant offsets).
 
+mod chain;
 mod facts;
 mod number;
 mod plan;
 
 use super::ast::{ArithOp, Relop};
 use super::resolve::Resolved;
-use super::tree::{Node, Num, NumId, Nums, Window};
+use super::tree::{Node, NumId, Nums, Window};
 use super::view::{Field, View};
 use crate::ir::{Block, Builder, Cond, Operand, Reg, Span, Term, Width};
 use facts::{Fact, State};
@@ -38,6 +39,13 @@ pub(super) fn lower(b: &mut Builder, filter: &Resolved, view: &mut dyn View, hit
         states: vec![],
         emitted: 0,
     };
+    // What this program never has needs no code.
+    if lower.nums.has_field(Field::VlanTag) {
+        match lower.view.field(lower.b, Field::VlanTag, miss) {
+            Some(reg) => lower.state.set_field(Field::VlanTag, reg),
+            None => lower.nums.fix_field(Field::VlanTag, 0),
+        }
+    }
     lower.node(&filter.root, hit, miss);
     lower.b.at(Span::NONE);
 }
@@ -80,7 +88,7 @@ impl Lower<'_> {
             }
         }
         let mut nodes = flat;
-        if self.decided(&nodes, yes, no) || self.split_ethertype(&nodes, yes, no) {
+        if self.decided(&nodes, yes, no) || self.split(&nodes, yes, no) {
             return;
         }
         if self.check_ahead(&nodes, yes, no).is_err() {
@@ -118,7 +126,7 @@ impl Lower<'_> {
         }
         let whole = Node::Or(nodes.iter().map(|node| (*node).clone()).collect());
         let as_list = [&whole];
-        if self.decided(&as_list, yes, no) || self.split_ethertype(&as_list, yes, no) {
+        if self.decided(&as_list, yes, no) || self.split(&as_list, yes, no) {
             return;
         }
         for (i, node) in nodes.iter().enumerate() {
@@ -190,6 +198,15 @@ impl Lower<'_> {
                     }
                 }
                 self.goto(yes);
+            }
+            Node::Chain {
+                v6,
+                net,
+                wanted,
+                span,
+            } => {
+                self.b.at(ir_span(span));
+                self.chain(*v6, *net, *wanted, yes, no)?;
             }
             Node::And(_) | Node::Or(_) | Node::Not(_) => self.node(leaf, yes, no),
         }
@@ -345,9 +362,16 @@ impl Lower<'_> {
         Ok(())
     }
 
-    /// Ask for the EtherType first, and compile `nodes` for each one that they speak of. False: it's not worth it.
-    fn split_ethertype(&mut self, nodes: &[&Node], yes: Block, no: Block) -> bool {
-        let num = self.nums.intern(Num::Field(Field::EtherType));
+    /// Ask for what decides much first. False: nothing does.
+    fn split(&mut self, nodes: &[&Node], yes: Block, no: Block) -> bool {
+        [Field::VlanTag, Field::EtherType].into_iter().any(|field| {
+            let num = self.nums.field(field);
+            self.split_by(num, nodes, yes, no)
+        })
+    }
+
+    /// Ask for `num` first, and compile `nodes` for each value that they speak of. False: it's not worth it.
+    fn split_by(&mut self, num: NumId, nodes: &[&Node], yes: Block, no: Block) -> bool {
         let plan = Plan::new(&self.nums, &self.state);
         let tests: usize = nodes.iter().map(|node| node.measure().0).sum();
         let values: Vec<u32> = plan

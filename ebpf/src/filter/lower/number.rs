@@ -16,6 +16,19 @@ impl Lower<'_> {
         }
         match self.nums.get(num) {
             Num::Const(_) | Num::Field(_) => num,
+            Num::Choose {
+                num: by,
+                value,
+                same,
+                other,
+            } => match Plan::new(&self.nums, &self.state).arm(num) {
+                Some(arm) => self.specialise(arm),
+                None => {
+                    let (by, same, other) =
+                        (self.specialise(by), self.specialise(same), self.specialise(other));
+                    self.nums.choose(by, value, same, other)
+                }
+            },
             Num::Bin { op, a, b } => {
                 let (a, b) = (self.specialise(a), self.specialise(b));
                 self.nums.bin(op, a, b)
@@ -54,9 +67,31 @@ impl Lower<'_> {
             Num::Field(field) => self.field(field)?,
             Num::Load { place, size } => self.load(place, size, true)?,
             Num::Bin { op, a, b } => self.operation(op, a, b)?,
+            Num::Choose {
+                num: by,
+                value,
+                same,
+                other,
+            } => self.choice(by, value, same, other)?,
         };
         self.state.set_reg(num, reg);
         Ok(reg)
+    }
+
+    fn choice(&mut self, by: NumId, value: u32, same: NumId, other: NumId) -> Result<Reg, Ended> {
+        let by_reg = self.register(by)?;
+        let result = self.b.int();
+        let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
+        let (is, is_not) = ((by, Fact::Is(value)), (by, Fact::Not(value)));
+        self.terminate(Cond::Eq, by_reg, imm(value), yes, no, Some(is), Some(is_not));
+        for (block, arm) in [(yes, same), (no, other)] {
+            self.enter(block);
+            if let Ok(reg) = self.register(arm) {
+                self.b.mov(result, reg);
+                self.goto(done);
+            }
+        }
+        if self.enter(done) { Ok(result) } else { Err(Ended) }
     }
 
     fn operation(&mut self, op: ArithOp, a: NumId, b: NumId) -> Result<Reg, Ended> {
@@ -197,6 +232,12 @@ impl Lower<'_> {
             swap: swap && size > 1,
         });
         Ok(dst)
+    }
+
+    /// A window's packet and length.
+    pub(super) fn window(&mut self, window: Window) -> Result<(Reg, Reg), Ended> {
+        let len = self.field(length_of(window))?;
+        Ok((self.field(packet_of(window))?, len))
     }
 
     /// Make sure that the first `bytes` bytes of `window` are there.

@@ -20,8 +20,28 @@ impl<'a> Plan<'a> {
         self.state.value(num).or_else(|| match self.nums.get(num) {
             Num::Const(value) => Some(value),
             Num::Bin { op, a, b } => compute(op, self.value(a)?, self.value(b)?),
+            Num::Choose { .. } => self.value(self.arm(num)?),
             Num::Load { .. } | Num::Field(_) => None,
         })
+    }
+
+    /// Which number a choice comes to, if that is known.
+    pub fn arm(&self, choice: NumId) -> Option<NumId> {
+        let Num::Choose {
+            num,
+            value,
+            same,
+            other,
+        } = self.nums.get(choice)
+        else {
+            return None;
+        };
+        match self.value(num) {
+            Some(known) if known == value => Some(same),
+            Some(_) => Some(other),
+            None if self.state.excludes(num, value) => Some(other),
+            None => None,
+        }
     }
 
     /// The outcome of a leaf that is known without any code.
@@ -41,7 +61,7 @@ impl<'a> Plan<'a> {
             },
             Node::Has(field) => self.state.field(*field).map(|_| true),
             Node::Not(inner) => self.known(inner).map(|value| !value),
-            Node::And(_) | Node::Or(_) => None,
+            Node::Chain { .. } | Node::And(_) | Node::Or(_) => None,
         }
     }
 
@@ -88,6 +108,7 @@ impl<'a> Plan<'a> {
             Node::Has(_) => 1,
             Node::Test { a, b, .. } => 1 + self.num_cost(*a) + self.num_cost(*b),
             Node::In { a, values, .. } => values.len() as u32 + self.num_cost(*a),
+            Node::Chain { .. } => 500,
             Node::Not(inner) => self.cost(inner),
             Node::And(nodes) | Node::Or(nodes) => nodes
                 .iter()
@@ -109,6 +130,10 @@ impl<'a> Plan<'a> {
                 _ => 3,
             },
             Num::Bin { a, b, .. } => 1 + self.num_cost(a) + self.num_cost(b),
+            Num::Choose { num, same, other, .. } => match self.arm(num) {
+                Some(arm) => self.num_cost(arm),
+                None => 2 + self.num_cost(num) + self.num_cost(same).max(self.num_cost(other)),
+            },
         }
     }
 
@@ -131,7 +156,7 @@ impl<'a> Plan<'a> {
             return u32::MAX;
         }
         match node {
-            Node::Const(_) | Node::Has(_) => 0,
+            Node::Const(_) | Node::Has(_) | Node::Chain { .. } => 0,
             Node::Test { a, b, .. } => self.loaded_by(*a, window).max(self.loaded_by(*b, window)),
             Node::In { a, .. } => self.loaded_by(*a, window),
             Node::Not(inner) => self.needed_by(inner, !outcome, window),
@@ -169,6 +194,15 @@ impl<'a> Plan<'a> {
         match self.nums.get(num) {
             Num::Const(_) | Num::Field(_) => 0,
             Num::Bin { a, b, .. } => self.loaded_by(a, window).max(self.loaded_by(b, window)),
+            Num::Choose {
+                num: by, same, other, ..
+            } => match self.arm(num) {
+                Some(arm) => self.loaded_by(arm, window),
+                None => {
+                    let arms = self.loaded_by(same, window).min(self.loaded_by(other, window));
+                    self.loaded_by(by, window).max(arms)
+                }
+            },
             Num::Load { place, size } => {
                 let dynamic = match place.dynamic {
                     None => Some(0),
@@ -198,16 +232,25 @@ impl<'a> Plan<'a> {
 
     fn collect_compared(&self, node: &Node, num: NumId, values: &mut Vec<u32>) {
         match node {
-            Node::Test {
-                a,
-                b,
-                op: Relop::Eq | Relop::Ne,
-                ..
-            } if *a == num => {
-                if let Some(value) = self.value(*b)
-                    && !values.contains(&value)
+            Node::Test { a, b, op, .. } => {
+                if *a == num
+                    && matches!(op, Relop::Eq | Relop::Ne)
+                    && let Some(value) = self.value(*b)
                 {
                     values.push(value);
+                }
+                self.collect_choices(*a, num, values);
+                self.collect_choices(*b, num, values);
+            }
+            Node::In { a, values: known, .. } => {
+                if *a == num {
+                    values.extend(known);
+                }
+                self.collect_choices(*a, num, values);
+            }
+            Node::Chain { net, .. } => {
+                if let Some(dynamic) = net.dynamic {
+                    self.collect_choices(dynamic, num, values);
                 }
             }
             Node::Not(inner) => self.collect_compared(inner, num, values),
@@ -216,7 +259,43 @@ impl<'a> Plan<'a> {
                     self.collect_compared(node, num, values);
                 }
             }
-            _ => {}
+            Node::Const(_) | Node::Has(_) => {}
+        }
+        let mut seen = vec![];
+        values.retain(|value| {
+            !seen.contains(value) && {
+                seen.push(*value);
+                true
+            }
+        });
+    }
+
+    /// The values that choices in `of` compare `num` with.
+    fn collect_choices(&self, of: NumId, num: NumId, values: &mut Vec<u32>) {
+        match self.nums.get(of) {
+            Num::Const(_) | Num::Field(_) => {}
+            Num::Bin { a, b, .. } => {
+                self.collect_choices(a, num, values);
+                self.collect_choices(b, num, values);
+            }
+            Num::Load { place, .. } => {
+                if let Some(dynamic) = place.dynamic {
+                    self.collect_choices(dynamic, num, values);
+                }
+            }
+            Num::Choose {
+                num: by,
+                value,
+                same,
+                other,
+            } => {
+                if by == num {
+                    values.push(value);
+                }
+                for inside in [by, same, other] {
+                    self.collect_choices(inside, num, values);
+                }
+            }
         }
     }
 
@@ -233,6 +312,7 @@ impl<'a> Plan<'a> {
         }
         match node {
             Node::Const(_) | Node::Has(_) => false,
+            Node::Chain { net, .. } => net.dynamic.is_some_and(|dynamic| self.uses(dynamic, num)),
             Node::Test { a, b, .. } => self.uses(*a, num) || self.uses(*b, num),
             Node::In { a, .. } => self.uses(*a, num),
             Node::Not(inner) => self.asked_by(inner, !outcome, num),
@@ -263,13 +343,19 @@ impl<'a> Plan<'a> {
                 Num::Const(_) | Num::Field(_) => false,
                 Num::Bin { a, b, .. } => self.uses(a, wanted) || self.uses(b, wanted),
                 Num::Load { place, .. } => place.dynamic.is_some_and(|dynamic| self.uses(dynamic, wanted)),
+                Num::Choose {
+                    num: by, same, other, ..
+                } => match self.arm(num) {
+                    Some(arm) => self.uses(arm, wanted),
+                    None => self.uses(by, wanted) || self.uses(same, wanted) && self.uses(other, wanted),
+                },
             }
     }
 
     /// The unknown IPv4 header length, in words, behind which the first test of `node` loads.
     pub fn first_header_length(&self, node: &Node) -> Option<NumId> {
         match node {
-            Node::Const(_) | Node::Has(_) => None,
+            Node::Const(_) | Node::Has(_) | Node::Chain { .. } => None,
             Node::Test { a, b, .. } => self.header_length_in(*a).or_else(|| self.header_length_in(*b)),
             Node::In { a, .. } => self.header_length_in(*a),
             Node::Not(inner) => self.first_header_length(inner),
@@ -284,6 +370,10 @@ impl<'a> Plan<'a> {
         match self.nums.get(num) {
             Num::Const(_) | Num::Field(_) => None,
             Num::Bin { a, b, .. } => self.header_length_in(a).or_else(|| self.header_length_in(b)),
+            Num::Choose { num: by, .. } => match self.arm(num) {
+                Some(arm) => self.header_length_in(arm),
+                None => self.header_length_in(by),
+            },
             Num::Load { place, .. } => {
                 let dynamic = place.dynamic?;
                 if self.value(dynamic).is_some() {

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::layer::Layer;
-use super::{Resolver, either_or_both, ethertype, later};
+use super::layer::{Layer, Link};
+use super::{Resolver, either_or_both, ethertype};
 use crate::filter::Error;
 use crate::filter::ast::*;
-use crate::filter::tree::{Node, NumId};
+use crate::filter::tree::Node;
 
 /// As many addresses of one name and family are looked for.
 const MAX_ADDRESSES: usize = 100;
@@ -25,9 +25,6 @@ impl Resolver<'_> {
         span: &Span,
         layer: &Layer,
     ) -> Result<Node, Error> {
-        if quals.proto == Some("ether") {
-            return Err(later(span, "a link-layer address"));
-        }
         if let Some(proto) = quals.proto
             && !matches!(proto, "ip" | "ip6" | "arp" | "rarp")
         {
@@ -166,6 +163,8 @@ impl Resolver<'_> {
     /// IPv4 addresses in IPv4 headers and in ARP and RARP packets.
     fn v4(&mut self, quals: Quals, addr: u32, mask: u32, span: &Span, layer: &Layer) -> Result<Node, Error> {
         let protos: &[&str] = match quals.proto {
+            // Behind an MPLS label there is only IP.
+            None if matches!(layer.link, Link::Mpls { .. }) => &["ip"],
             None => &["ip", "arp", "rarp"],
             Some("ip") => &["ip"],
             Some("arp") => &["arp"],
@@ -186,11 +185,11 @@ impl Resolver<'_> {
             };
             let mut matches = |off| {
                 let address = layer.load(&mut self.nums, off, 4);
-                self.masked(address, addr, mask, span)
+                self.nums.masked_eq(address, mask, addr, span)
             };
             let (src, dst) = (matches(src), matches(dst));
-            let node = layer
-                .carries(&mut self.nums, ethertype(proto), span)
+            let node = self
+                .carries(ethertype(proto), span, layer)?
                 .and(either_or_both(quals.dir, src, dst));
             any = Some(match any {
                 None => node,
@@ -223,26 +222,15 @@ impl Resolver<'_> {
             let words = (0..4).map(|i| {
                 let shift = 96 - 32 * i;
                 let word = layer.load(&mut self.nums, off + 4 * i, 4);
-                self.masked(word, (addr >> shift) as u32, (mask >> shift) as u32, span)
+                self.nums
+                    .masked_eq(word, (mask >> shift) as u32, (addr >> shift) as u32, span)
             });
             Node::And(words.collect())
         };
         let (src, dst) = (matches(IP6_ADDRESSES.0), matches(IP6_ADDRESSES.1));
-        Ok(layer
-            .carries(&mut self.nums, ethertype("ip6"), span)
+        Ok(self
+            .carries(ethertype("ip6"), span, layer)?
             .and(either_or_both(quals.dir, src, dst)))
-    }
-
-    /// `a & mask == value`.
-    fn masked(&mut self, a: NumId, value: u32, mask: u32, span: &Span) -> Node {
-        let a = match mask {
-            u32::MAX => a,
-            mask => {
-                let mask = self.nums.constant(mask);
-                self.nums.bin(ArithOp::And, a, mask)
-            }
-        };
-        self.eq(a, value, span)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Ports, and protocols by number.
 
-use super::layer::Layer;
-use super::{Resolver, either_or_both, ethertype, ip_protocol, later};
+use super::layer::{LLC_IPX, LLC_ISO, LLC_NETBEUI, LLC_STP, Layer};
+use super::{Resolver, either_or_both, ethertype, ip_protocol};
 use crate::filter::ast::*;
 use crate::filter::tree::{Node, NumId, Place};
 use crate::filter::words::{ETHERTYPES, IP_PROTOCOLS, nearest};
@@ -10,50 +10,103 @@ use crate::filter::{Error, Transport};
 /// A transport header starts with the source port; the destination port follows.
 const SRC_PORT: u32 = 0;
 const DST_PORT: u32 = 2;
-/// IPv6 ports are looked for right behind the fixed header.
-const IP6_HEADER: u32 = 40;
 
 impl Resolver<'_> {
     /// The IPv4 header's protocol is `number`, in any fragment.
-    pub(super) fn ip_proto(&mut self, number: u32, layer: &Layer, span: &Span) -> Node {
+    pub(super) fn ip_proto(&mut self, number: u32, layer: &Layer, span: &Span) -> Result<Node, Error> {
+        let carries = self.carries(ethertype("ip"), span, layer)?;
         let proto = layer.load(&mut self.nums, 9, 1);
-        let test = self.eq(proto, number, span);
-        layer.carries(&mut self.nums, ethertype("ip"), span).and(test)
+        Ok(carries.and(self.nums.eq(proto, number, span)))
     }
 
     /// The IPv6 header's next header is `number`, or that of a fragment header right behind it is.
-    pub(super) fn ip6_proto(&mut self, number: u32, layer: &Layer, span: &Span) -> Node {
+    pub(super) fn ip6_proto(&mut self, number: u32, layer: &Layer, span: &Span) -> Result<Node, Error> {
+        let carries = self.carries(ethertype("ip6"), span, layer)?;
         let next = layer.load(&mut self.nums, 6, 1);
-        let fragment = self.eq(next, 44, span);
-        let behind = layer.load(&mut self.nums, IP6_HEADER, 1);
-        let behind = self.eq(behind, number, span);
-        let test = self.eq(next, number, span).or(fragment.and(behind));
-        layer.carries(&mut self.nums, ethertype("ip6"), span).and(test)
+        let fragment = self.nums.eq(next, 44, span);
+        let behind = self.nums.load(layer.after_ip6(), 1);
+        let behind = self.nums.eq(behind, number, span);
+        let test = self.nums.eq(next, number, span).or(fragment.and(behind));
+        Ok(carries.and(test))
     }
 
-    pub(super) fn proto_number(
+    /// Either of them.
+    pub(super) fn either_ip_proto(&mut self, number: u32, layer: &Layer, span: &Span) -> Result<Node, Error> {
+        let v4 = self.ip_proto(number, layer, span)?;
+        Ok(v4.or(self.ip6_proto(number, layer, span)?))
+    }
+
+    /// That a transport header of this protocol follows the IP header, and where it starts. In IPv4 only a packet's
+    /// first fragment has one; in IPv6 it must follow the fixed header.
+    pub(super) fn transport(
+        &mut self,
+        v6: bool,
+        number: u32,
+        span: &Span,
+        layer: &Layer,
+    ) -> Result<(Node, Place), Error> {
+        let proto = layer.load(&mut self.nums, if v6 { 6 } else { 9 }, 1);
+        let test = self.nums.eq(proto, number, span);
+        self.behind_ip(v6, test, span, layer)
+    }
+
+    /// The same with any test on the protocol's number.
+    fn behind_ip(
+        &mut self,
+        v6: bool,
+        test: Node,
+        span: &Span,
+        layer: &Layer,
+    ) -> Result<(Node, Place), Error> {
+        let carries = self.carries(ethertype(if v6 { "ip6" } else { "ip" }), span, layer)?;
+        if v6 {
+            return Ok((carries.and(test), layer.after_ip6()));
+        }
+        let fragment = layer.load(&mut self.nums, 6, 2);
+        let first = self.nums.masked_eq(fragment, 0x1fff, 0, span);
+        Ok((carries.and(test).and(first), layer.after_ip(&mut self.nums)))
+    }
+
+    pub(super) fn protochain(
         &mut self,
         quals: Quals,
         id: &Id,
         span: &Span,
         layer: &Layer,
     ) -> Result<Node, Error> {
-        let no_number =
-            || Err(Error::new(span.clone(), "an address is no protocol").expected("a number or a name"));
-        let number = match (id, quals.proto) {
-            (Id::Num(n), _) => *n,
-            (Id::Name(name), Some("ether")) => match ETHERTYPES.iter().find(|(known, _)| known == name) {
-                Some((_, number)) => (*number).into(),
-                None => {
-                    return Err(unknown(
-                        "EtherType",
-                        name,
-                        span,
-                        ETHERTYPES.iter().map(|(name, _)| *name),
-                    ));
-                }
-            },
-            (Id::Name(name), _) => {
+        let wanted = self.ip_proto_id(id, span)?;
+        let versions: &[bool] = match quals.proto {
+            None => &[false, true],
+            Some("ip") => &[false],
+            Some("ip6") => &[true],
+            Some(proto) => {
+                return Err(
+                    Error::new(span.clone(), format!("'{proto}' has no chain of headers"))
+                        .expected("'protochain', 'ip protochain' or 'ip6 protochain'"),
+                );
+            }
+        };
+        let mut legs = vec![];
+        for v6 in versions {
+            let carries = self.carries(ethertype(if *v6 { "ip6" } else { "ip" }), span, layer)?;
+            legs.push(carries.and(Node::Chain {
+                v6: *v6,
+                net: layer.net,
+                wanted,
+                span: span.clone(),
+            }));
+        }
+        Ok(match legs.len() {
+            1 => legs.remove(0),
+            _ => Node::Or(legs),
+        })
+    }
+
+    /// An IP protocol's number or name.
+    fn ip_proto_id(&self, id: &Id, span: &Span) -> Result<u32, Error> {
+        let number = match id {
+            Id::Num(number) => *number,
+            Id::Name(name) => {
                 let known = IP_PROTOCOLS
                     .iter()
                     .find(|(known, _)| known == name)
@@ -70,29 +123,53 @@ impl Resolver<'_> {
                     }
                 }
             }
-            _ => return no_number(),
+            _ => {
+                return Err(
+                    Error::new(span.clone(), "an address is no protocol").expected("a number or a name")
+                );
+            }
         };
-        if let None | Some("ip" | "ip6") = quals.proto
-            && number > 255
-        {
-            return Err(Error::new(
+        match number {
+            0..=255 => Ok(number),
+            _ => Err(Error::new(
                 span.clone(),
                 format!("an IP protocol's number is at most 255, not {number}"),
-            ));
+            )),
         }
+    }
+
+    pub(super) fn proto_number(
+        &mut self,
+        quals: Quals,
+        id: &Id,
+        span: &Span,
+        layer: &Layer,
+    ) -> Result<Node, Error> {
         match quals.proto {
             None => {
-                let v4 = self.ip_proto(number, layer, span);
-                Ok(v4.or(self.ip6_proto(number, layer, span)))
+                let number = self.ip_proto_id(id, span)?;
+                self.either_ip_proto(number, layer, span)
             }
-            Some("ip") => Ok(self.ip_proto(number, layer, span)),
-            Some("ip6") => Ok(self.ip6_proto(number, layer, span)),
-            Some("ether") if number > 0xffff => Err(Error::new(
-                span.clone(),
-                format!("an EtherType is at most 65535, not {number}"),
-            )),
-            Some("ether") if number > 1500 => Ok(layer.carries(&mut self.nums, number, span)),
-            Some("ether") => Err(later(span, "'ether proto' for 802.2 LLC")),
+            Some("ip") => {
+                let number = self.ip_proto_id(id, span)?;
+                self.ip_proto(number, layer, span)
+            }
+            Some("ip6") => {
+                let number = self.ip_proto_id(id, span)?;
+                self.ip6_proto(number, layer, span)
+            }
+            Some("iso") => {
+                let number = small_number(id, &[("clnp", 0x81), ("esis", 0x82), ("isis", 0x83)], span)?;
+                self.iso_proto(number, span, layer)
+            }
+            Some("isis") => {
+                let number = small_number(id, &[], span)?;
+                self.isis_types(&[number], span, layer)
+            }
+            Some("ether") => {
+                let number = ether_proto_id(id, span)?;
+                self.carries(number, span, layer)
+            }
             Some(proto) => Err(
                 Error::new(span.clone(), format!("'{proto}' carries no protocol number"))
                     .expected("'ip proto', 'ip6 proto' or 'ether proto'"),
@@ -136,7 +213,7 @@ impl Resolver<'_> {
         let mut legs = vec![];
         for v6 in [true, false] {
             for (transport, low, high) in &ranges {
-                legs.push(self.port_leg(v6, *transport, quals.dir, (*low, *high), span, layer));
+                legs.push(self.port_leg(v6, *transport, quals.dir, (*low, *high), span, layer)?);
             }
         }
         Ok(match legs.len() {
@@ -215,27 +292,17 @@ impl Resolver<'_> {
         range: (u32, u32),
         span: &Span,
         layer: &Layer,
-    ) -> Node {
+    ) -> Result<Node, Error> {
         let proto = layer.load(&mut self.nums, if v6 { 6 } else { 9 }, 1);
         let protos = match transport {
-            Some(transport) => self.eq(proto, transport as u32, span),
+            Some(transport) => self.nums.eq(proto, transport as u32, span),
             None => Node::In {
                 a: proto,
                 values: ["tcp", "udp", "sctp"].map(ip_protocol).to_vec(),
                 span: span.clone(),
             },
         };
-        let carries = layer.carries(&mut self.nums, ethertype(if v6 { "ip6" } else { "ip" }), span);
-        let mut node = carries.and(protos);
-        let ports = if v6 {
-            Place {
-                off: layer.net.off + IP6_HEADER,
-                ..layer.net
-            }
-        } else {
-            node = node.and(self.first_fragment(layer, span));
-            layer.after_ip(&mut self.nums)
-        };
+        let (node, ports) = self.behind_ip(v6, protos, span, layer)?;
         let mut port = |off| {
             let place = Place {
                 off: ports.off + off,
@@ -245,28 +312,70 @@ impl Resolver<'_> {
             self.in_range(port, range, span)
         };
         let (src, dst) = (port(SRC_PORT), port(DST_PORT));
-        node.and(either_or_both(dir, src, dst))
-    }
-
-    /// Not a later fragment of an IPv4 packet: only the first has a transport header.
-    pub(super) fn first_fragment(&mut self, layer: &Layer, span: &Span) -> Node {
-        let flags = layer.load(&mut self.nums, 6, 2);
-        let mask = self.nums.constant(0x1fff);
-        let offset = self.nums.bin(ArithOp::And, flags, mask);
-        self.eq(offset, 0, span)
+        Ok(node.and(either_or_both(dir, src, dst)))
     }
 
     fn in_range(&mut self, a: NumId, (low, high): (u32, u32), span: &Span) -> Node {
         if low == high {
-            return self.eq(a, low, span);
+            return self.nums.eq(a, low, span);
         }
-        let mut test = |op, value| Node::Test {
-            op,
-            a,
-            b: self.nums.constant(value),
-            span: span.clone(),
-        };
-        test(Relop::Ge, low).and(test(Relop::Le, high))
+        let lowest = self.nums.test(Relop::Ge, a, low, span);
+        lowest.and(self.nums.test(Relop::Le, a, high, span))
+    }
+}
+
+/// What `ether proto` takes: an EtherType, or an LLC address below 1500.
+fn ether_proto_id(id: &Id, span: &Span) -> Result<u32, Error> {
+    match id {
+        Id::Num(number) if *number > 0xffff => Err(Error::new(
+            span.clone(),
+            format!("an EtherType is at most 65535, not {number}"),
+        )),
+        Id::Num(number) => Ok(*number),
+        Id::Name(name) => {
+            let ethertype = ETHERTYPES
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, number)| u32::from(*number));
+            let llc = LLC_ADDRESSES
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, number)| *number);
+            let names = ETHERTYPES.iter().map(|(name, _)| *name);
+            ethertype
+                .or(llc)
+                .ok_or_else(|| unknown("EtherType", name, span, names))
+        }
+        _ => Err(Error::new(span.clone(), "an address is no protocol").expected("a number or a name")),
+    }
+}
+
+/// LLC addresses by name.
+const LLC_ADDRESSES: [(&str, u32); 4] = [
+    ("iso", LLC_ISO),
+    ("stp", LLC_STP),
+    ("ipx", LLC_IPX),
+    ("netbeui", LLC_NETBEUI),
+];
+
+/// A number of one byte, or its name.
+fn small_number(id: &Id, names: &[(&'static str, u32)], span: &Span) -> Result<u32, Error> {
+    match id {
+        Id::Num(number) if *number < 256 => Ok(*number),
+        Id::Num(number) => Err(Error::new(
+            span.clone(),
+            format!("this number is at most 255, not {number}"),
+        )),
+        Id::Name(name) => match names.iter().find(|(known, _)| known == name) {
+            Some((_, number)) => Ok(*number),
+            None => Err(unknown(
+                "protocol",
+                name,
+                span,
+                names.iter().map(|(name, _)| *name),
+            )),
+        },
+        _ => Err(Error::new(span.clone(), "an address is no protocol").expected("a number or a name")),
     }
 }
 

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use super::Lacking;
+use super::attach::Multi;
 use super::btf::KernelBtf;
-use super::features::{Features, Version, release};
+use super::features::{Features, Version, prove_kprobe_multi, release};
 use super::maps::raise_limits;
 use super::probeable::tracefs;
 use super::symbols::Symbols;
@@ -198,9 +199,19 @@ fn features(btf: &KernelBtf) -> Vec<Check> {
         Ok(_) => Check::good("kprobes", "function by function, by perf events"),
         Err(lacking) => Check::lacking("kprobes", Status::Limited, lacking),
     };
-    let multi = match &features.kprobe_multi {
-        Ok(()) => Check::good("kprobe-multi", "all functions at once"),
-        Err(lacking) => Check::lacking("kprobe-multi", Status::Limited, lacking),
+    let proof = features
+        .kprobe_multi
+        .is_ok()
+        .then(|| prove_kprobe_multi(&features.codegen, Multi::Entry));
+    let multi = match (&features.kprobe_multi, proof) {
+        (Err(lacking), _) => Check::lacking("kprobe-multi", Status::Limited, lacking),
+        (Ok(()), Some(Err(why))) => Check::other(
+            "kprobe-multi",
+            Status::Limited,
+            format!("the kernel has it, but refuses: {why}"),
+            "allow the kernel's code to be patched (ftrace), or --backend kprobe or tracepoint",
+        ),
+        (Ok(()), _) => Check::good("kprobe-multi", "all functions at once"),
     };
     vec![
         Check::good("bpf(2)", "maps and ring buffers can be made"),

@@ -9,15 +9,16 @@ use std::fs;
 
 use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
 use ktrail_ebpf::ir::{
-    AtomicOp, BinOp, Builder, MapDecl, MapKind, Op, Program as IrProgram, ProgramKind, Size, Width,
+    AtomicOp, BinOp, Builder, MapDecl, MapKind, Op, Operand, Program as IrProgram, ProgramKind, Size, Width,
 };
+use ktrail_ebpf::isa::Helper;
 use ktrail_ebpf::kernel::{Features as CodegenFeatures, Space, Types};
 
 use super::Lacking;
-use super::attach::{Kprobe, Multi, kprobe_multi_by_name};
+use super::attach::{self, Kprobe, Multi};
 use super::btf::KernelBtf;
 use super::maps::{Map, Maps};
-use super::program::{AttachType, LoadOptions, load};
+use super::program::{AttachType, LoadOptions, Program, load};
 
 /// A kernel's version: what stands before the first character that is neither digit nor dot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,7 +61,7 @@ pub struct Features {
     pub release: String,
     /// What code generation asks.
     pub codegen: CodegenFeatures,
-    /// Attach to many functions by one link; if not, why not.
+    /// Attach to many functions by one link; if not, why not. Only attaching proves it ([`prove_kprobe_multi`]).
     pub kprobe_multi: Result<(), Lacking>,
     /// kprobes, and how; if not, why not.
     pub kprobe: Result<Kprobe, Lacking>,
@@ -81,7 +82,7 @@ impl Features {
             how
         });
         Ok(Features {
-            kprobe_multi: kprobe_multi(&codegen),
+            kprobe_multi: kprobe_multi(btf, &codegen),
             kprobe,
             codegen,
             release,
@@ -90,7 +91,7 @@ impl Features {
 
     /// True if one link can serve entry and return together (6.10+). Tries it.
     pub fn kprobe_session(&self) -> bool {
-        try_multi(&self.codegen, Multi::Session).is_ok()
+        prove_kprobe_multi(&self.codegen, Multi::Session).is_ok()
     }
 }
 
@@ -144,11 +145,11 @@ fn codegen_features(btf: &KernelBtf) -> CodegenFeatures {
     }
 }
 
-/// A program of one block, generated as if the kernel could do everything.
-fn generate(features: &CodegenFeatures, body: impl FnOnce(&mut Builder)) -> Option<Object> {
+/// A program of one block that returns what `body` made.
+fn generate(features: &CodegenFeatures, body: impl FnOnce(&mut Builder) -> Operand) -> Option<Object> {
     let mut builder = Builder::new("probe");
-    body(&mut builder);
-    builder.ret(0);
+    let result = body(&mut builder);
+    builder.ret(result);
     let program = IrProgram {
         name: "ktrail_probe".into(),
         kind: ProgramKind::Kprobe,
@@ -162,8 +163,9 @@ fn generate(features: &CodegenFeatures, body: impl FnOnce(&mut Builder)) -> Opti
     codegen::generate(&program, &options).ok()
 }
 
-/// True if the kernel loads a program with that body.
-fn loads(body: fn(&mut Builder)) -> bool {
+/// True if the kernel loads a program with that body. Its result must depend on what is tried, or code generation
+/// drops it.
+fn loads(body: fn(&mut Builder) -> Operand) -> bool {
     let all = CodegenFeatures {
         atomic_fetch: true,
         cpu_v4: true,
@@ -173,39 +175,75 @@ fn loads(body: fn(&mut Builder)) -> bool {
     object.is_some_and(|object| load(&object, &Maps::default(), &LoadOptions::default()).is_ok())
 }
 
-fn atomic_fetch(b: &mut Builder) {
+fn atomic_fetch(b: &mut Builder) -> Operand {
     let slot = b.slot(8, 8);
     let base = b.slot_addr(slot);
     b.store(base, 0, 0, Size::B8);
     let src = b.imm(1);
-    let fetch = Some(b.int());
+    let old = b.int();
     b.push(Op::Atomic {
         op: AtomicOp::Add,
         base,
         off: 0,
         src,
         size: Size::B8,
-        fetch,
+        fetch: Some(old),
     });
+    old.into()
 }
 
-fn signed_division(b: &mut Builder) {
-    let a = b.imm(-7);
-    let two = b.imm(2);
-    b.bin(BinOp::SDiv, Width::W64, a, two);
+fn signed_division(b: &mut Builder) -> Operand {
+    // Not a constant, which would be divided while generating.
+    let a = b.call(Helper::KtimeGetNs, Vec::new());
+    let c = b.call(Helper::KtimeGetNs, Vec::new());
+    b.bin(BinOp::SDiv, Width::W64, a, c).into()
 }
 
-/// Attach an empty program to one function that every kernel has, and detach it: that it loads is no proof.
-fn kprobe_multi(features: &CodegenFeatures) -> Result<(), Lacking> {
-    try_multi(features, Multi::Entry).map_err(|why| Lacking {
+/// Whether the kernel knows kprobe-multi and was built with it.
+///
+/// A link to no function at all is refused either way: with EOPNOTSUPP where fprobe was left out.
+fn kprobe_multi(btf: &KernelBtf, features: &CodegenFeatures) -> Result<(), Lacking> {
+    let known = btf
+        .enum_values("bpf_attach_type")
+        .is_some_and(|types| types.iter().any(|(name, _)| name == "BPF_TRACE_KPROBE_MULTI"));
+    let lacking = |why: String| Lacking {
         what: "this kernel can't attach to many functions at once (kprobe-multi)".into(),
         why,
         fix: "use Linux 5.18 or newer with CONFIG_FPROBE=y, or --backend kprobe".into(),
-    })
+    };
+    if !known {
+        return Err(lacking("it came with Linux 5.18".into()));
+    }
+    let program = empty(features, Multi::Entry).map_err(lacking)?;
+    match attach::kprobe_multi(&program, &[], Multi::Entry) {
+        Err(e) if e.errno == libc::EOPNOTSUPP => {
+            Err(lacking("the kernel was built without CONFIG_FPROBE".into()))
+        }
+        Err(e) if e.errno != libc::EINVAL => Err(lacking(e.to_string())),
+        _ => Ok(()),
+    }
 }
 
-fn try_multi(features: &CodegenFeatures, when: Multi) -> Result<(), String> {
-    let object = generate(features, |_| {}).ok_or("no program could be generated")?;
+/// Attach an empty program to one function that every kernel has, and detach it: that it loads is no proof. Takes
+/// tenths of a second, so runs that are about to attach do without.
+///
+/// # Errors
+/// Why it can't be done.
+pub fn prove_kprobe_multi(features: &CodegenFeatures, when: Multi) -> Result<(), String> {
+    let program = empty(features, when)?;
+    // Called when the machine goes down: neither hot nor ever inlined.
+    attach::kprobe_multi_by_name(&program, c"kernel_restart_prepare", when)
+        .or_else(|e| match e.errno {
+            libc::ENOENT | libc::ESRCH => attach::kprobe_multi_by_name(&program, c"kernel_power_off", when),
+            _ => Err(e),
+        })
+        .map(drop)
+        .map_err(|e| e.to_string())
+}
+
+/// A program that does nothing, to be attached to many functions.
+fn empty(features: &CodegenFeatures, when: Multi) -> Result<Program, String> {
+    let object = generate(features, |_| 0.into()).ok_or("no program could be generated")?;
     let options = LoadOptions {
         attach_type: Some(match when {
             Multi::Entry | Multi::Return => AttachType::TraceKprobeMulti,
@@ -213,18 +251,7 @@ fn try_multi(features: &CodegenFeatures, when: Multi) -> Result<(), String> {
         }),
         ..LoadOptions::default()
     };
-    let program = load(&object, &Maps::default(), &options).map_err(|e| e.error.to_string())?;
-    // Called when the machine reboots, so neither hot nor ever inlined: its address is taken.
-    kprobe_multi_by_name(&program, c"kernel_restart_prepare", when)
-        .or_else(|e| match e.errno {
-            libc::ENOENT | libc::ESRCH => kprobe_multi_by_name(&program, c"kernel_power_off", when),
-            _ => Err(e),
-        })
-        .map(drop)
-        .map_err(|e| match e.errno {
-            libc::EOPNOTSUPP => "the kernel was built without CONFIG_FPROBE".into(),
-            _ => e.to_string(),
-        })
+    load(&object, &Maps::default(), &options).map_err(|e| e.error.to_string())
 }
 
 #[cfg(test)]

@@ -26,20 +26,18 @@ pub enum Multi {
 ///
 /// # Errors
 /// The kernel's answer where it concerns no single target: EOPNOTSUPP without `CONFIG_FPROBE`, EINVAL if the
-/// program was not loaded for this, EPERM without privilege; or the last one if every single target was refused.
+/// program was not loaded for this or if there are no targets, EPERM without privilege; or the last one if every
+/// single target was refused.
 pub fn kprobe_multi(program: impl AsFd, targets: &[Target], when: Multi) -> Result<Attached, SysError> {
     let mut attached = Attached::default();
     let mut parts = vec![targets];
     while let Some(part) = parts.pop() {
-        if part.is_empty() {
-            continue;
-        }
         match link(program.as_fd(), part, when) {
             Ok(link) => {
                 attached.links.push(link);
                 attached.count += part.len();
             }
-            Err(error) if !is_about_target(error) => return Err(error),
+            Err(error) if !is_about_target(error) || targets.is_empty() => return Err(error),
             Err(error) if part.len() == 1 => attached.refused.push(Refused {
                 target: part[0],
                 error,

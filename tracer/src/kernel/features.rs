@@ -17,7 +17,7 @@ use ktrail_ebpf::kernel::{Features as CodegenFeatures, Space, Types};
 use super::Lacking;
 use super::attach::{self, Kprobe, Multi};
 use super::btf::KernelBtf;
-use super::maps::{Map, Maps};
+use super::maps::{Map, Maps, raise_limits};
 use super::program::{AttachType, LoadOptions, Program, load};
 
 /// A kernel's version: what stands before the first character that is neither digit nor dot.
@@ -75,6 +75,8 @@ impl Features {
     pub fn probe(btf: &KernelBtf) -> Result<Features, Lacking> {
         let release = release();
         supported(&release)?;
+        // Before 5.11 even the first map may be over the limit of locked memory.
+        raise_limits();
         ring_buffer()?;
         let codegen = codegen_features(btf);
         let kprobe = Kprobe::detect().map(|mut how| {

@@ -33,9 +33,16 @@ pub fn frame_layout(frames: &[FrameDecl]) -> (Vec<i32>, u32) {
     (offsets, end.next_multiple_of(8))
 }
 
-/// Shorten jumps: through blocks that only jump on, and to blocks that only return.
+/// Shorten jumps: through blocks that only jump on, and to blocks that only return. Branches whose ways meet at
+/// once become jumps, after which there may be more to shorten.
 pub fn thread_jumps(func: &mut Mfunc) {
+    while thread_once(func) {}
+}
+
+/// True if a block became one that only jumps on.
+fn thread_once(func: &mut Mfunc) -> bool {
     let n = func.blocks.len();
+    let mut again = false;
     let resolve = |func: &Mfunc, mut b: B| {
         for _ in 0..n {
             match &func.blocks[b.index()] {
@@ -72,6 +79,7 @@ pub fn thread_jumps(func: &mut Mfunc) {
             } => {
                 let (then, otherwise) = (resolve(func, then), resolve(func, otherwise));
                 if then == otherwise {
+                    again |= func.blocks[i].insts.is_empty();
                     Mterm::Jump(then)
                 } else {
                     Mterm::Branch {
@@ -92,7 +100,7 @@ pub fn thread_jumps(func: &mut Mfunc) {
         };
         func.blocks[i].term = new;
     }
-    func.entry = resolve(func, func.entry);
+    again
 }
 
 /// Emit a function whose registers are machine registers.

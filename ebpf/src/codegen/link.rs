@@ -6,7 +6,7 @@ use super::lower::{SCRATCH_MAP, ZERO_MAP, lower};
 use super::mir::{FrameDecl, Mfunc};
 use super::placement::Placement;
 use super::{Error, FuncInfo, Object, Options, Reloc, emit, liveness, loads, regalloc};
-use crate::ir::{MapDecl, MapKind, MapRef, Op, Program};
+use crate::ir::{MapDecl, MapKind, MapRef, Op, Program, verify};
 
 /// What the kernel allows a chain of calls, in bytes.
 const STACK: u32 = 512;
@@ -19,6 +19,15 @@ const SCRATCH_MAX: u32 = 32 << 10;
 
 /// See [`super::generate`].
 pub fn generate(program: &Program, options: &Options<'_>) -> Result<Object, Error> {
+    verify(program).map_err(|mut errors| {
+        let error = errors.remove(0);
+        Error::Invalid {
+            func: error.func,
+            place: error.place,
+            message: error.message,
+            span: error.span,
+        }
+    })?;
     let calls = callees(program);
     let order = callees_first(&calls)?;
     let heights = heights(&calls, &order);
@@ -118,6 +127,7 @@ fn compile(
     let mut place = Placement::new(slots.chain(areas), *scratch_end);
     loop {
         let mut lowered = lower(program, index, options, &place, windows.clone())?;
+        emit::thread_jumps(&mut lowered);
         liveness::remove_dead(&mut lowered);
         let may_goto = lowered.has_may_goto();
         regalloc::allocate(&mut lowered);

@@ -226,7 +226,11 @@ impl Lower<'_> {
     pub fn kernel_load(&mut self, at: usize, dst: Reg, base: Reg, off: i32, size: Size, signed: bool) {
         if direct(self.ir, base) {
             let (from, off) = self.base(Base::V(V(base.0)), off);
-            return self.load(V(dst.0), from, off, size, signed, true);
+            self.load(V(dst.0), from, off, size, signed, true);
+            if size == Size::B8 && self.wants_number(dst) {
+                self.scrub(V(dst.0));
+            }
+            return;
         }
         let index = self.reads.member[&at];
         let group = &self.reads.groups[index];
@@ -268,8 +272,11 @@ impl Lower<'_> {
         sum
     }
 
-    pub fn packet_open(&mut self, dst: Reg, start: V) {
-        self.mov(V(dst.0), start);
+    pub fn packet_open(&mut self, dst: Reg, start: Reg) {
+        self.mov(V(dst.0), V(start.0));
+        if self.is_direct(start) {
+            self.scrub(V(dst.0));
+        }
         if let Some(&window) = self.packets.get(&dst) {
             let to = self.area_arg(window.area, window.skew as i32);
             self.probe_read(to, window.len, V(dst.0), 0);

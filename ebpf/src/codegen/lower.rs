@@ -342,7 +342,14 @@ impl Lower<'_> {
         }
     }
 
+    /// `dst = dst code src`, but for what changes nothing.
     pub fn alu(&mut self, code: u8, wide: bool, dst: V, src: Src) {
+        if wide
+            && src == Src::Imm(0)
+            && matches!(code, op::ADD | op::SUB | op::OR | op::XOR | op::LSH | op::RSH)
+        {
+            return;
+        }
         self.push(Mop::Alu {
             code,
             signed: false,
@@ -463,6 +470,10 @@ impl Lower<'_> {
     fn operation(&mut self, at: usize, operation: &Op) -> Result<(), Error> {
         match *operation {
             Op::Mov { dst, src } => match src {
+                Operand::Reg(src) if self.is_direct(src) && !self.is_direct(dst) => {
+                    self.mov(V(dst.0), V(src.0));
+                    self.scrub(V(dst.0));
+                }
                 Operand::Reg(src) => self.mov(V(dst.0), V(src.0)),
                 Operand::Imm(value) => self.push(Mop::Const { dst: V(dst.0), value }),
             },
@@ -496,8 +507,18 @@ impl Lower<'_> {
                 self.load(V(dst.0), base, off, size, signed, !from_ctx);
             }
             Op::Store { base, off, src, size } => {
+                let to_stack = self.ir.type_of(base) == ir::Type::Stack;
                 let (base, off) = self.memory(base, off);
-                let src = self.src(src, size == Size::B8);
+                let src = match src {
+                    // A load would find a pointer there, where the front end expects a number.
+                    Operand::Reg(r) if to_stack && self.is_direct(r) => {
+                        let number = self.out.vreg();
+                        self.mov(number, V(r.0));
+                        self.scrub(number);
+                        Src::V(number)
+                    }
+                    src => self.src(src, size == Size::B8),
+                };
                 self.push(Mop::Store { base, off, src, size });
             }
             Op::Atomic {
@@ -541,7 +562,12 @@ impl Lower<'_> {
                 let ctx = self.context()?;
                 self.mov(V(dst.0), ctx);
             }
-            Op::Arg { dst, index } => self.argument(V(dst.0), index)?,
+            Op::Arg { dst, index } => {
+                self.argument(V(dst.0), index)?;
+                if self.program.kind == ProgramKind::Tracing && self.wants_number(dst) {
+                    self.scrub(V(dst.0));
+                }
+            }
             Op::KernelLoad {
                 dst,
                 base,
@@ -559,7 +585,7 @@ impl Lower<'_> {
                 let to = self.area_arg(slot.0 as usize, slot_off as i32);
                 self.probe_read(to, len, V(base.0), off);
             }
-            Op::PacketOpen { dst, start } => self.packet_open(dst, V(start.0)),
+            Op::PacketOpen { dst, start } => self.packet_open(dst, start),
             Op::PacketLoad {
                 dst,
                 packet,
@@ -589,6 +615,26 @@ impl Lower<'_> {
             }
         }
         Ok(())
+    }
+
+    pub fn is_direct(&self, reg: Reg) -> bool {
+        self.ir.type_of(reg) == ir::Type::Kernel { direct: true }
+    }
+
+    /// True if the IR treats what a direct pointer's load or an argument gives as a number, though it is an
+    /// address: then the kernel's verifier must do so, too.
+    pub fn wants_number(&self, dst: Reg) -> bool {
+        matches!(
+            self.ir.type_of(dst),
+            ir::Type::Kernel { direct: false } | ir::Type::User
+        )
+    }
+
+    /// Make the kernel's verifier forget that a register holds a pointer: it would refuse most arithmetic. Of all
+    /// operations it lets negation pass, and calls the result a number.
+    pub fn scrub(&mut self, v: V) {
+        self.push(Mop::Neg { wide: true, dst: v });
+        self.push(Mop::Neg { wide: true, dst: v });
     }
 
     fn binary(&mut self, bin: BinOp, wide: bool, dst: V, a: V, b: Operand) {

@@ -321,6 +321,14 @@ fn colour(graph: &Graph, alias: &[u32]) -> Result<Vec<Option<u8>>, Vec<V>> {
             }
         }
         let mut wishes = graph.wishes[v];
+        // Leave to neighbours what they would like, unless it is worth more here.
+        for &other in &graph.neighbours[v] {
+            if colours[other as usize].is_none() {
+                for (wish, theirs) in wishes.iter_mut().zip(&graph.wishes[other as usize]) {
+                    *wish -= theirs / 2.0;
+                }
+            }
+        }
         for &(partner, weight) in &partners[v] {
             if let Some(colour) = colours[partner] {
                 wishes[usize::from(colour)] += weight;

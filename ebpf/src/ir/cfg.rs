@@ -120,6 +120,26 @@ impl Cfg {
         a == b
     }
 
+    /// The blocks of the loop that starts at `header`: those that reach one of its back edges without passing
+    /// through it. Back edges that it does not dominate don't count.
+    pub fn natural_loop(&self, header: usize) -> Vec<bool> {
+        let mut inside = vec![false; self.succs.len()];
+        inside[header] = true;
+        let mut work: Vec<usize> = self
+            .back_edges
+            .iter()
+            .filter(|edge| edge.1 == header && self.dominates(header, edge.0))
+            .map(|edge| edge.0)
+            .collect();
+        while let Some(block) = work.pop() {
+            if !inside[block] {
+                inside[block] = true;
+                work.extend(&self.preds[block]);
+            }
+        }
+        inside
+    }
+
     /// In how many loops each block is. Counts loops whose header dominates the jump back.
     pub fn loop_depths(&self) -> Vec<u32> {
         let mut depth = vec![0; self.succs.len()];
@@ -127,22 +147,8 @@ impl Cfg {
         headers.sort_unstable();
         headers.dedup();
         for header in headers {
-            let mut inside = vec![false; self.succs.len()];
-            inside[header] = true;
-            let mut work: Vec<usize> = self
-                .back_edges
-                .iter()
-                .filter(|edge| edge.1 == header && self.dominates(header, edge.0))
-                .map(|edge| edge.0)
-                .collect();
-            while let Some(block) = work.pop() {
-                if !inside[block] {
-                    inside[block] = true;
-                    work.extend(&self.preds[block]);
-                }
-            }
-            for (block, d) in depth.iter_mut().enumerate() {
-                *d += u32::from(inside[block]);
+            for (d, inside) in depth.iter_mut().zip(self.natural_loop(header)) {
+                *d += u32::from(inside);
             }
         }
         depth

@@ -18,8 +18,10 @@ mod cfg;
 mod info;
 pub mod text;
 mod types;
+mod verify;
 
 pub use builder::Builder;
 pub use cfg::Cfg;
 pub use text::parse;
 pub use types::*;
+pub use verify::{VerifyError, verify};

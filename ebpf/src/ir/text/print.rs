@@ -49,7 +49,7 @@ impl Display for Program {
 
 impl Program {
     /// A map as text: by name where that says which.
-    fn map(&self, map: MapRef) -> String {
+    pub(in crate::ir) fn map(&self, map: MapRef) -> String {
         let name = self.maps.get(map.0 as usize).map(|decl| &decl.name);
         match name {
             Some(name) if self.maps.iter().filter(|decl| decl.name == *name).count() == 1 => {
@@ -59,7 +59,7 @@ impl Program {
         }
     }
 
-    fn type_text(&self, ty: Type) -> String {
+    pub(in crate::ir) fn type_text(&self, ty: Type) -> String {
         let question = if ty.nullable() { "?" } else { "" };
         match ty {
             Type::Int => "int".into(),

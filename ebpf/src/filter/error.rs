@@ -83,6 +83,7 @@ pub struct Notice {
 impl Notice {
     /// As [`Error::render`] does it.
     pub fn render(&self, text: &str) -> String {
-        format!("note: {}\n{}", self.message, excerpt(text, &self.span))
+        let shown = excerpt(text, &self.span, '^', "  ");
+        format!("note: {}\n{}\n{}", self.message, shown.line, shown.marks)
     }
 }

@@ -63,6 +63,7 @@ fn every_role_passes_the_verifier() {
                             kind: ProgramKind::Kprobe,
                             skb: SkbArg { index: 0, indirect },
                             place,
+                            starts: true,
                             role,
                             filter: &filter,
                             only,

@@ -89,11 +89,33 @@ impl Selection {
 /// What the kernel says of its code: which functions can be patched and which may not be.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// The text of tracefs' `available_filter_functions`; None where it can't be read: then only the attempt tells.
-    pub traceable: Option<String>,
+    /// What can be patched; None where tracefs can't be read: then only the attempt tells.
+    pub traceable: Option<Traceable>,
     /// The text of the kprobe blacklist; empty for backends that it does not bind, or where it can't be read.
     pub blacklist: String,
 }
+
+/// The kernel's list of code that can be patched.
+#[derive(Clone, Debug)]
+pub enum Traceable {
+    /// The text of `available_filter_functions`: names. It does not tell static functions of one name apart.
+    Names(String),
+    /// The addresses of `available_filter_functions_addrs` (6.5+), in order: where each function's call to ftrace is.
+    Addresses(Vec<u64>),
+}
+
+impl Traceable {
+    /// From the text of `available_filter_functions_addrs`, whose lines are `ADDRESS NAME` or `ADDRESS NAME [MODULE]`.
+    fn addresses(text: &str) -> Traceable {
+        let address = |line: &str| u64::from_str_radix(line.split(' ').next()?, 16).ok();
+        let mut addresses: Vec<u64> = text.lines().filter_map(address).collect();
+        addresses.sort_unstable();
+        Traceable::Addresses(addresses)
+    }
+}
+
+/// A function's call to ftrace comes first, or after `endbr64`, or after a patchable area of a few bytes.
+const PROLOGUE: u64 = 16;
 
 impl Rules {
     /// Ask the running kernel. `kprobes`: whether the kprobe blacklist counts (it does not bind kprobe-multi).
@@ -105,7 +127,11 @@ impl Rules {
             Some(String::from_utf8_lossy(&bytes).into_owned())
         };
         Rules {
-            traceable: tracefs().and_then(|dir| read(dir.join("available_filter_functions"))),
+            traceable: tracefs().and_then(|dir| {
+                let addresses = read(dir.join("available_filter_functions_addrs"));
+                let addresses = addresses.map(|text| Traceable::addresses(&text));
+                addresses.or_else(|| read(dir.join("available_filter_functions")).map(Traceable::Names))
+            }),
             blacklist: match kprobes {
                 true => read("/sys/kernel/debug/kprobes/blacklist".into()).unwrap_or_default(),
                 false => String::new(),
@@ -126,7 +152,17 @@ pub fn tracefs() -> Option<PathBuf> {
 /// Choose where to probe.
 pub fn select(functions: &[SkbFunction], symbols: &Symbols, rules: &Rules) -> Selection {
     let addresses = symbols.named_each(functions.iter().map(|f| f.name.as_str()));
-    let traceable = rules.traceable.as_deref().map(|text| traceable(text, functions));
+    let (names, calls) = match &rules.traceable {
+        Some(Traceable::Names(text)) => (Some(traceable(text, functions)), None),
+        Some(Traceable::Addresses(calls)) => (None, Some(calls)),
+        None => (None, None),
+    };
+    let patchable = |addr: u64| {
+        calls.is_none_or(|calls| {
+            let first = calls.partition_point(|&call| call < addr);
+            calls.get(first).is_some_and(|&call| call - addr < PROLOGUE)
+        })
+    };
     let blacklist = blacklist(&rules.blacklist);
     let mut same: HashMap<(&str, &str), &SkbFunction> = HashMap::new();
     let mut ambiguous: HashSet<(&str, &str)> = HashSet::new();
@@ -161,7 +197,8 @@ pub fn select(functions: &[SkbFunction], symbols: &Symbols, rules: &Rules) -> Se
             if ambiguous.contains(&key) {
                 return Err(Reason::Ambiguous);
             }
-            if traceable.as_ref().is_some_and(|t| !t.contains(&key)) {
+            let here: Vec<u64> = here.into_iter().filter(|&addr| patchable(addr)).collect();
+            if here.is_empty() || names.as_ref().is_some_and(|names| !names.contains(&key)) {
                 return Err(Reason::NotTraceable);
             }
             let allowed: Vec<u64> = here
@@ -259,10 +296,10 @@ mod tests {
              0000000000000600 t deep\n0000000000000700 t forbidden\n0000000000000800 t fine\t[veth]\n",
         );
         let rules = Rules {
-            traceable: Some(
+            traceable: Some(Traceable::Names(
                 "fine\nalias\ntwo_bodies\ntwo_bodies\ntwo_shapes\ndeep\nforbidden\nfine [veth]\nother\n"
                     .into(),
-            ),
+            )),
             blacklist: "0x0000000000000700-0x0000000000000710\tforbidden\n".into(),
         };
         let selection = select(&functions, &symbols, &rules);
@@ -296,6 +333,29 @@ mod tests {
             ]
         );
         assert_eq!(selection.skipped_by_reason().len(), 5);
+    }
+
+    #[test]
+    fn addresses_tell_functions_of_one_name_apart() {
+        let functions = [function("twice", "", Some(0)), function("never", "", Some(0))];
+        let symbols =
+            Symbols::parse("0000000000000100 t twice\n0000000000000200 t twice\n0000000000000300 t never\n");
+        let traceable = Some(Traceable::addresses(
+            "0000000000000204 twice\n0000000000000310 other [veth]\n",
+        ));
+        let selection = select(
+            &functions,
+            &symbols,
+            &Rules {
+                traceable,
+                blacklist: String::new(),
+            },
+        );
+        assert_eq!(
+            selection.places.iter().map(|p| p.addr).collect::<Vec<_>>(),
+            [0x200]
+        );
+        assert_eq!(selection.skipped[0].reason, Reason::NotTraceable);
     }
 
     #[test]

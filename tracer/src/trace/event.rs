@@ -27,6 +27,8 @@ pub struct Point {
     pub module: String,
     /// What it is.
     pub kind: PointKind,
+    /// Attached only to follow packets' lives: nobody asked to see it. Not shown, and no journey begins here.
+    pub quiet: bool,
 }
 
 /// One packet seen at one attach point.

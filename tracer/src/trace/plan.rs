@@ -25,6 +25,8 @@ pub struct Group {
     pub skb: SkbArg,
     /// What the points mean.
     pub role: Role,
+    /// Nobody asked to see the points.
+    pub quiet: bool,
     /// The points.
     pub points: Vec<PointId>,
 }
@@ -153,21 +155,34 @@ pub fn group(candidates: &[Candidate]) -> Vec<Group> {
         .filter(|c| c.point.kind == PointKind::Function && c.point.module.is_empty())
         .map(|c| c.point.name.as_str())
         .collect();
-    let mut groups: BTreeMap<(PointKind, SkbArg, Role), Vec<PointId>> = BTreeMap::new();
+    let mut groups: BTreeMap<(PointKind, SkbArg, Role, bool), Vec<PointId>> = BTreeMap::new();
     for (number, candidate) in (0..).zip(candidates) {
         let (role, skb) = role(candidate, &functions);
-        let key = (candidate.point.kind, skb.unwrap_or(candidate.skb), role);
+        let key = (
+            candidate.point.kind,
+            skb.unwrap_or(candidate.skb),
+            role,
+            candidate.point.quiet,
+        );
         groups.entry(key).or_default().push(PointId(number));
     }
-    groups
-        .into_iter()
-        .map(|((kind, skb, role), points)| Group {
-            kind,
-            skb,
-            role,
-            points,
-        })
-        .collect()
+    let group = |((kind, skb, role, quiet), points)| Group {
+        kind,
+        skb,
+        role,
+        quiet,
+        points,
+    };
+    groups.into_iter().map(group).collect()
+}
+
+/// Whether packets' lives can't be followed without this function or tracepoint.
+pub fn follows_lives(point: &Point) -> bool {
+    let lives = match point.kind {
+        PointKind::Tracepoint => tracepoint_role(&point.name, 0, &HashSet::new()),
+        PointKind::Function => function_role(&point.name, &HashSet::new()).0,
+    };
+    point.module.is_empty() && !matches!(lives, Role::Pass | Role::PassFollowed)
 }
 
 fn role(candidate: &Candidate, functions: &HashSet<&str>) -> (Role, Option<SkbArg>) {
@@ -188,6 +203,7 @@ mod tests {
             name: name.into(),
             module: String::new(),
             kind,
+            quiet: false,
         };
         Candidate {
             point,

@@ -185,6 +185,8 @@ pub struct Spec<'a> {
     pub kind: ProgramKind,
     /// Where its packet is.
     pub skb: SkbArg,
+    /// A journey may begin here, if its role allows it.
+    pub starts: bool,
     /// How it says where it is.
     pub place: Place,
     /// What its attach points mean.
@@ -362,7 +364,7 @@ impl<'a> Body<'a> {
 
         self.b.switch_to(unknown);
         // A pointer to a pointer may point to one that isn't set yet: whatever the stack held before.
-        if self.spec.role.starts() && !self.spec.skb.indirect {
+        if self.spec.starts && self.spec.role.starts() && !self.spec.skb.indirect {
             self.filter_and_start(report);
         } else {
             self.b.jump(self.out);

@@ -302,6 +302,7 @@ mod tests {
             name: name.into(),
             module: String::new(),
             kind,
+            quiet: false,
         })
     }
 

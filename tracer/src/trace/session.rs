@@ -337,30 +337,31 @@ impl<'a> Starting<'a> {
         Ok(starting)
     }
 
-    fn wanted(&self) -> impl Fn(&str) -> bool + use<'a> {
-        let func = self.request.func;
-        move |name| func.is_none_or(|regex| regex.is_match(name))
+    /// The point of that name, if it was asked for or is needed to follow packets' lives.
+    fn point(&self, name: &str, module: &str, kind: PointKind) -> Option<Point> {
+        let quiet = self.request.func.is_some_and(|regex| !regex.is_match(name));
+        let point = Point {
+            name: name.into(),
+            module: module.into(),
+            kind,
+            quiet,
+        };
+        (!quiet || plan::follows_lives(&point)).then_some(point)
     }
 
     fn functions(&mut self, kernel: &Kernel) {
-        let wanted = self.wanted();
         let rules = Rules::load(self.backend == Backend::Kprobe);
         let selection = probeable::select(kernel.btf.skb_functions(), &kernel.symbols, &rules);
-        let point = |name: &str, module: &str| Point {
-            name: name.into(),
-            module: module.into(),
-            kind: PointKind::Function,
-        };
         for place in selection.places {
             let function = &place.function;
-            let (true, Some(index)) = (wanted(&function.name), function.arg) else {
+            let point = self.point(&function.name, &function.module, PointKind::Function);
+            let (Some(point), Some(index)) = (point, function.arg) else {
                 continue;
             };
             let skb = SkbArg {
                 index,
                 indirect: function.indirection == Indirection::SkbPtrPtr,
             };
-            let point = point(&function.name, &function.module);
             self.candidates.push(Candidate {
                 point,
                 skb,
@@ -368,22 +369,21 @@ impl<'a> Starting<'a> {
             });
             self.sites.push(Site::Function(place.addr));
         }
-        for skipped in selection.skipped.into_iter().filter(|s| wanted(&s.name)) {
-            let point = point(&skipped.name, &skipped.module);
-            self.coverage.skipped.push(Skipped {
-                point,
-                reason: skipped.reason,
-            });
+        for skipped in selection.skipped {
+            if let Some(point) = self.point(&skipped.name, &skipped.module, PointKind::Function) {
+                self.coverage.skipped.push(Skipped {
+                    point,
+                    reason: skipped.reason,
+                });
+            }
         }
     }
 
     fn tracepoints(&mut self, kernel: &Kernel) {
-        let wanted = self.wanted();
-        for tracepoint in kernel.btf.skb_tracepoints().iter().filter(|t| wanted(&t.name)) {
-            let point = Point {
-                name: tracepoint.name.clone(),
-                module: tracepoint.module.clone(),
-                kind: PointKind::Tracepoint,
+        for tracepoint in kernel.btf.skb_tracepoints() {
+            let point = self.point(&tracepoint.name, &tracepoint.module, PointKind::Tracepoint);
+            let Some(point) = point else {
+                continue;
             };
             let indirect = tracepoint.indirection == Indirection::SkbPtrPtr;
             let skb = SkbArg {
@@ -415,8 +415,10 @@ impl<'a> Starting<'a> {
                 PointKind::Tracepoint => self.attach_tracepoints(group)?,
             }
         }
-        if self.coverage.functions + self.coverage.tracepoints == 0 {
-            return Err(anyhow!("nothing to attach to"));
+        if self.candidates.iter().all(|c| c.point.quiet) {
+            return Err(anyhow!(
+                "nothing to attach to: no function or tracepoint that takes a packet has such a name"
+            ));
         }
         let places = self
             .sites
@@ -535,6 +537,7 @@ impl<'a> Starting<'a> {
         let spec = Spec {
             kind,
             skb: group.skb,
+            starts: !group.quiet,
             place,
             role: group.role,
             filter: self.request.filter,

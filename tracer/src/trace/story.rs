@@ -63,6 +63,7 @@ impl Story {
             name: name.into(),
             module: module.into(),
             kind,
+            quiet: false,
         };
         let index = self.points.iter().position(|p| *p == point).unwrap_or_else(|| {
             self.points.push(point);

@@ -284,6 +284,9 @@ impl<W: Write> Json<W> {
 
 impl<W: Write> Renderer for Json<W> {
     fn event(&mut self, number: u64, step: &Step) -> io::Result<()> {
+        if !self.names.shows(step.event.point) {
+            return Ok(());
+        }
         let event = &step.event;
         let line = EventLine {
             packet: number,

@@ -31,6 +31,11 @@ impl Names {
         self.points.get(id.0 as usize)
     }
 
+    /// Whether events from there are shown.
+    pub fn shows(&self, id: PointId) -> bool {
+        self.point(id).is_none_or(|point| !point.quiet)
+    }
+
     /// The attach point as people read it: `ip_rcv`, `tp:kfree_skb`, `nft_do_chain [nf_tables]`.
     pub fn label(&self, id: PointId) -> String {
         let Some(point) = self.point(id) else {

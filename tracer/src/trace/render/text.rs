@@ -298,6 +298,7 @@ impl<W: Write> Text<W> {
         let longest = |of: &dyn Fn(&Event) -> usize, most: usize| {
             journey
                 .steps()
+                .filter(|step| self.names.shows(step.event.point))
                 .map(|step| of(&step.event))
                 .filter(|&len| len <= most)
                 .max()
@@ -318,6 +319,9 @@ impl<W: Write> Text<W> {
 
 impl<W: Write> Renderer for Text<W> {
     fn event(&mut self, number: u64, step: &Step) -> io::Result<()> {
+        if !self.names.shows(step.event.point) {
+            return Ok(());
+        }
         let widths = match self.timestamp {
             Timestamp::Absolute { .. } => Widths {
                 time: Widths::MAX.time,
@@ -372,7 +376,9 @@ impl<W: Write> Renderer for Text<W> {
                 let text = format!("... {} not kept ...", summary::number(journey.cut, "event"));
                 writeln!(self.out, "  {}", self.paint(&text, Style::new().magenta()))?;
             }
-            self.line("", step, widths, &mut progress)?;
+            if self.names.shows(step.event.point) {
+                self.line("", step, widths, &mut progress)?;
+            }
         }
         self.fate("  ", journey)
     }

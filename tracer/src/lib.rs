@@ -4,4 +4,5 @@
 
 pub mod cli;
 pub mod kernel;
+pub mod run;
 pub mod trace;

@@ -186,33 +186,37 @@ impl Session {
     /// # Errors
     /// What the machine lacks, or what the kernel refused where nothing is left to fall back on.
     pub fn start(kernel: &Kernel, request: &Request<'_>, progress: &dyn Progress) -> anyhow::Result<Session> {
-        for line in maps::raise_limits() {
-            progress.notice(&line);
-        }
         let offsets = Offsets::resolve(&kernel.btf)?;
-        let mut refused = None;
+        let mut refused: Vec<String> = vec![];
+        let mut last = None;
         for backend in Backend::ALL {
             if request.backend.is_some_and(|wanted| wanted != backend) {
                 continue;
-            }
-            if let Some(why) = refused.take() {
-                progress.notice(&format!("{why:#}; using {} instead", backend.name()));
             }
             let lacking = match backend {
                 Backend::KprobeMulti => kernel.features.kprobe_multi.clone().err(),
                 Backend::Kprobe => kernel.features.kprobe.clone().err(),
                 Backend::Tracepoint => None,
             };
-            let session = match lacking {
-                Some(lacking) => Err(lacking.into()),
-                None => Starting::new(kernel, request, progress, &offsets, backend)?.attach(),
+            let (error, why) = match lacking {
+                Some(lacking) => (anyhow!(lacking.clone()), lacking.why),
+                None => match Starting::new(kernel, request, progress, &offsets, backend)?.attach() {
+                    Ok(session) => {
+                        if !refused.is_empty() {
+                            progress.notice(&format!("{}; using {}", refused.join(", "), backend.name()));
+                        }
+                        return Ok(session);
+                    }
+                    Err(error) => {
+                        let why = format!("{error:#}");
+                        (error, why)
+                    }
+                },
             };
-            match session {
-                Ok(session) => return Ok(session),
-                Err(error) => refused = Some(error),
-            }
+            refused.push(format!("no {} ({why})", backend.name()));
+            last = Some(error);
         }
-        Err(refused.unwrap_or_else(|| anyhow!("no backend left")))
+        Err(last.unwrap_or_else(|| anyhow!("no backend left")))
     }
 
     /// The attach points, which [`PointId`] indexes.

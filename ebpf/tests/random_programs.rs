@@ -3,7 +3,7 @@
 mod support;
 
 use ktrail_ebpf::codegen::{Object, Options, PacketAccess, generate};
-use ktrail_ebpf::ir::{MapDecl, Program, parse};
+use ktrail_ebpf::ir::{MapDecl, Program, ProgramKind, parse};
 use ktrail_ebpf::kernel::Features;
 use ktrail_ebpf::vm::{Kernel, Rights, run, run_ir};
 use support::random::{self, Rng, Shape};
@@ -131,6 +131,8 @@ fn small_programs() {
     check(
         1500,
         Shape {
+            kind: ProgramKind::Tracing,
+            clock: true,
             variables: 4,
             size: 12,
             atomics: false,
@@ -144,6 +146,8 @@ fn programs_with_far_more_values_than_registers() {
     check(
         300,
         Shape {
+            kind: ProgramKind::Tracing,
+            clock: true,
             variables: 30,
             size: 60,
             atomics: false,
@@ -157,6 +161,8 @@ fn programs_with_more_memory_than_stack() {
     check(
         200,
         Shape {
+            kind: ProgramKind::Tracing,
+            clock: true,
             variables: 12,
             size: 40,
             atomics: false,

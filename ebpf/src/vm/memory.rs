@@ -47,6 +47,16 @@ impl Memory {
         self.insert(vec![0xa5; size], Some(vec![false; size]), Rights::ReadWrite)
     }
 
+    /// Put an object at an address of one's own choice. It must not touch another.
+    pub fn add_at(&mut self, at: u64, bytes: Vec<u8>, rights: Rights) {
+        let object = Object {
+            bytes,
+            written: None,
+            rights,
+        };
+        self.objects.insert(at, object);
+    }
+
     fn insert(&mut self, bytes: Vec<u8>, written: Option<Vec<bool>>, rights: Rights) -> u64 {
         let at = self.next;
         self.next += (bytes.len() as u64).next_multiple_of(16) + 4096;

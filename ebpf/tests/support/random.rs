@@ -64,6 +64,10 @@ const RING: MapRef = MapRef(2);
 /// What a generated program may use.
 #[derive(Clone, Copy)]
 pub struct Shape {
+    /// With the arguments of a tracing program; a classifier has its packet, at offset 14.
+    pub kind: ProgramKind,
+    /// Ask for the time, which no two runs agree about.
+    pub clock: bool,
     /// Variables that live all through the function.
     pub variables: u64,
     /// Statements, about.
@@ -91,7 +95,7 @@ struct Gen<'a> {
     trips: u64,
 }
 
-/// A program whose context is an array of arguments: a kernel object, a packet's address, three numbers.
+/// A program. The arguments of one that traces: a kernel object, a packet's address, three numbers.
 pub fn program(rng: &mut Rng, shape: Shape) -> Program {
     let count = 1 + rng.below(3) as usize;
     let params: Vec<usize> = (0..count)
@@ -116,7 +120,7 @@ pub fn program(rng: &mut Rng, shape: Shape) -> Program {
     };
     Program {
         name: "random".into(),
-        kind: ProgramKind::Tracing,
+        kind: shape.kind,
         maps: vec![
             map("array", MapKind::Array, 4, VALUE, 1),
             map("hash", MapKind::Hash, 8, 16, 8),
@@ -153,7 +157,12 @@ fn function(
 impl Gen<'_> {
     fn run(&mut self, entry: bool, params: usize) {
         self.vars = (0..params).map(|_| self.b.param(Type::Int)).collect();
-        if entry {
+        if entry && self.shape.kind == ProgramKind::SchedCls {
+            let start = self.b.imm(14);
+            let packet = self.b.reg(Type::Packet);
+            self.b.push(Op::PacketOpen { dst: packet, start });
+            self.packet = Some(packet);
+        } else if entry {
             self.kernel = Some(self.b.arg(0, Type::Kernel { direct: false }));
             let start = self.b.arg(1, Type::Kernel { direct: false });
             let packet = self.b.reg(Type::Packet);
@@ -362,7 +371,7 @@ impl Gen<'_> {
             15 => self.record(),
             16 | 17 => self.kernel_loads(),
             18 | 19 => self.packet_load(),
-            20 => {
+            20 if self.shape.clock => {
                 let now = self.b.call(Helper::KtimeGetNs, vec![]);
                 self.vars.push(now);
                 self.replace_var();

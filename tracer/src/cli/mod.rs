@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::trace::session::NothingToAttach;
+
 /// Kernel tracing for people who debug connectivity.
 #[derive(Debug, Parser)]
 #[command(name = "ktrail", version, propagate_version = true, max_term_width = 100)]
@@ -69,7 +71,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!("ktrail: {error:#}");
-    if error.is::<Usage>() {
+    if error.is::<Usage>() || error.is::<NothingToAttach>() {
         ExitCode::from(2)
     } else {
         ExitCode::FAILURE

@@ -147,8 +147,9 @@ impl Args {
         let Some(text) = &self.func else {
             return Ok(None);
         };
-        let regex = Regex::new(&format!("^(?:{text})$"));
-        Ok(Some(regex.map_err(|e| Usage(format!("--func: {e}")))?))
+        // By itself first, so that a message shows what was typed.
+        let whole = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
+        Ok(Some(whole.map_err(|e| Usage(format!("--func: {e}")))?))
     }
 }
 

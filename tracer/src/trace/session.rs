@@ -99,6 +99,13 @@ pub struct Skipped {
     pub reason: Reason,
 }
 
+/// Nothing that takes a packet has a name that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "nothing to attach to: no function or tracepoint that takes a packet matches --func; it must match whole names"
+)]
+pub struct NothingToAttach;
+
 /// What the kernel knows, read once.
 pub struct Kernel {
     /// What it can do.
@@ -420,9 +427,7 @@ impl<'a> Starting<'a> {
             }
         }
         if self.candidates.iter().all(|c| c.point.quiet) {
-            return Err(anyhow!(
-                "nothing to attach to: no function or tracepoint that takes a packet has such a name"
-            ));
+            return Err(NothingToAttach.into());
         }
         let places = self
             .sites

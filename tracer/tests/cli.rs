@@ -1,0 +1,123 @@
+//! What the command says to bad input and in bad places: one clear error, the right exit code, nothing attached.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+const KTRAIL: &str = env!("CARGO_BIN_EXE_ktrail");
+
+/// Run ktrail; a run that wrongly succeeds ends with `true`.
+fn trace(args: &[&str]) -> Output {
+    Command::new(KTRAIL)
+        .arg("trace")
+        .args(args)
+        .args(["--", "true"])
+        .output()
+        .expect("ktrail runs")
+}
+
+/// Assert the exit code, one error on standard error, nothing on standard output.
+#[track_caller]
+fn assert_refused(output: &Output, code: i32, says: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(stderr.matches("ktrail:").count(), 1, "one error:\n{stderr}");
+    for part in says {
+        assert!(stderr.contains(part), "{part:?} is missing in:\n{stderr}");
+    }
+    assert!(output.stdout.is_empty());
+}
+
+/// Root can take its own privileges away; others can't, and are refused whatever they do.
+fn is_root() -> bool {
+    // The user id of a process is the owner of its directory in /proc.
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("/proc is mounted")) == 0
+}
+
+#[test]
+fn a_filter_that_does_not_parse_is_shown_at_its_place() {
+    assert_refused(
+        &trace(&["udp and dts 8.8.8.8"]),
+        2,
+        &["dts", "        ^^^", "did you mean 'dst'?"],
+    );
+    assert_refused(&trace(&["--filter", "port 70000"]), 2, &["70000"]);
+}
+
+#[test]
+fn an_unknown_place_is_named() {
+    assert_refused(&trace(&["--interface", "nope0", "udp"]), 2, &["nope0", "ip link"]);
+    assert_refused(
+        &trace(&["--netns", "nope", "udp"]),
+        2,
+        &["/run/netns/nope", "ip netns"],
+    );
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_found_before_anything_is_attached() {
+    let output = Command::new(KTRAIL)
+        .args(["trace", "udp", "--", "no-such-command"])
+        .output()
+        .unwrap();
+    assert_refused(&output, 2, &["no-such-command", "PATH"]);
+}
+
+#[test]
+fn a_bad_regex_is_shown_as_typed() {
+    assert_refused(
+        &trace(&["--func", "ip_(", "udp"]),
+        2,
+        &["--func", "ip_(\n", "unclosed group"],
+    );
+}
+
+#[test]
+fn missing_privilege_is_named() {
+    let mut command = Command::new(KTRAIL);
+    command.args(["trace", "udp"]);
+    if is_root() {
+        command.uid(65534).gid(65534);
+    }
+    assert_refused(
+        &command.output().unwrap(),
+        1,
+        &["CAP_BPF", "CAP_PERFMON", "sudo ktrail"],
+    );
+}
+
+#[test]
+fn a_kernel_without_types_is_named() {
+    if !is_root() {
+        return skip(
+            "a_kernel_without_types_is_named",
+            "needs root, to hide the kernel's types in a mount namespace",
+        );
+    }
+    let script = format!("mount -t tmpfs none /sys/kernel/btf && exec {KTRAIL} trace udp -- true");
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .output()
+        .expect("unshare runs");
+    assert_refused(
+        &output,
+        1,
+        &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"],
+    );
+}
+
+#[test]
+fn nothing_to_attach_to_is_an_error_of_what_was_typed() {
+    if !is_root() {
+        return skip(
+            "nothing_to_attach_to_is_an_error_of_what_was_typed",
+            "needs root, to get that far",
+        );
+    }
+    let output = trace(&["--backend", "tracepoint", "--func", "no_such_function", "udp"]);
+    assert_refused(&output, 2, &["--func"]);
+}
+
+/// Count this test as skipped: the convention of `cargo xtask test`.
+fn skip(name: &str, reason: &str) {
+    println!("ktrail-test-skip: {name}: {reason}");
+}

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use btf_rs::{Btf, BtfType, FuncProto, Type};
 use ktrail_ebpf::kernel::TypeId;
+
+use super::raw::{View, kind};
 
 /// How an argument refers to an skb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,54 +83,42 @@ pub(super) struct SkbProto {
 
 /// Classifies the prototypes of one BTF object; remembers each type that it has seen.
 pub(super) struct Classifier<'a> {
-    btf: &'a Btf,
-    /// Ids of `struct sk_buff`: one, unless a module has its own.
-    skb: Vec<u32>,
+    pub view: View<'a>,
     classes: HashMap<u32, Class>,
 }
 
 impl<'a> Classifier<'a> {
-    pub(super) fn new(btf: &'a Btf) -> Self {
-        let skb = btf
-            .resolve_ids_by_name("sk_buff")
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|&id| {
-                matches!(
-                    btf.resolve_type_by_id(id),
-                    // A module that only uses pointers may have a forward declaration of its own.
-                    Ok(Type::Struct(_) | Type::Fwd(_))
-                )
-            })
-            .collect();
+    pub(super) fn new(view: View<'a>) -> Self {
         Classifier {
-            btf,
-            skb,
+            view,
             classes: HashMap::new(),
         }
     }
 
     fn class(&mut self, id: u32) -> Class {
-        if self.skb.contains(&id) {
-            return Class::Skb { constant: false };
-        }
         if let Some(class) = self.classes.get(&id) {
             return *class;
         }
-        let inner = |ty: &dyn BtfType| ty.get_type_id().unwrap_or(0);
-        let class = match self.btf.resolve_type_by_id(id) {
-            Ok(Type::Ptr(p)) => match self.class(inner(&p)) {
+        let Some(header) = self.view.header(id) else {
+            return Class::Other;
+        };
+        let class = match header.kind {
+            // A module that only uses pointers may have a forward declaration of its own.
+            kind::STRUCT | kind::FWD if self.view.name(header.name) == "sk_buff" => {
+                Class::Skb { constant: false }
+            }
+            kind::PTR => match self.class(header.size_or_type) {
                 Class::Skb { constant } => Class::SkbPtr { constant },
                 Class::SkbPtr { constant } => Class::SkbPtrPtr { constant },
                 _ => Class::Other,
             },
-            Ok(Type::Const(t)) => match self.class(inner(&t)) {
+            kind::CONST => match self.class(header.size_or_type) {
                 Class::Skb { .. } => Class::Skb { constant: true },
                 other => other,
             },
-            Ok(Type::Volatile(t) | Type::Restrict(t)) => self.class(inner(&t)),
-            Ok(Type::Typedef(t)) => self.class(inner(&t)),
-            Ok(Type::TypeTag(t)) => self.class(inner(&t)),
+            kind::VOLATILE | kind::RESTRICT | kind::TYPEDEF | kind::TYPE_TAG => {
+                self.class(header.size_or_type)
+            }
             _ => Class::Other,
         };
         self.classes.insert(id, class);
@@ -137,53 +126,48 @@ impl<'a> Classifier<'a> {
     }
 
     /// What a prototype has of skbs, with its first `skip` parameters left out.
-    pub(super) fn proto(&mut self, proto: &FuncProto, skip: usize) -> Option<SkbProto> {
-        let variadic = proto
-            .parameters
-            .last()
-            .is_some_and(btf_rs::Parameter::is_variadic);
-        let params = proto
-            .parameters
-            .get(skip..proto.parameters.len() - usize::from(variadic))?;
+    pub(super) fn proto(&mut self, id: u32, skip: usize) -> Option<SkbProto> {
+        let view = self.view;
+        let all = view.params(id)?;
+        let variadic = all.clone().last() == Some(0);
+        let count = (all.len() - usize::from(variadic)).checked_sub(skip)?;
+        let params = all.skip(skip).take(count);
         let (position, indirection, constant) =
             params
-                .iter()
+                .clone()
                 .enumerate()
-                .find_map(|(i, p)| match self.class(p.get_type_id()?) {
+                .find_map(|(i, p)| match self.class(p) {
                     Class::SkbPtr { constant } => Some((i, Indirection::Skb, constant)),
                     Class::SkbPtrPtr { constant } => Some((i, Indirection::SkbPtrPtr, constant)),
                     _ => None,
                 })?;
-        let before: u8 = params[..position]
-            .iter()
-            .map(|p| self.registers(p.get_type_id().unwrap_or(0)))
-            .sum();
+        let before: u8 = params.take(position).map(|p| registers(view, p)).sum();
         Some(SkbProto {
             position: position as u8,
             arg: (before < REGISTERS).then_some(before),
             indirection,
             constant,
-            params: params.len() as u8,
+            params: count as u8,
             variadic,
         })
     }
+}
 
-    /// How many registers an argument of that type takes.
-    fn registers(&self, id: u32) -> u8 {
-        match self.btf.resolve_type_by_id(id) {
-            Ok(Type::Struct(s) | Type::Union(s)) => match s.size() {
-                0 => 0,
-                1..=8 => 1,
-                9..=16 => 2,
-                _ => 0,
-            },
-            Ok(Type::Int(i)) if i.size() > 8 => 2,
-            Ok(Type::Const(t) | Type::Volatile(t) | Type::Restrict(t)) => {
-                self.registers(t.get_type_id().unwrap_or(0))
-            }
-            Ok(Type::Typedef(t)) => self.registers(t.get_type_id().unwrap_or(0)),
-            Ok(Type::TypeTag(t)) => self.registers(t.get_type_id().unwrap_or(0)),
-            _ => 1,
+/// How many registers an argument of that type takes.
+fn registers(view: View<'_>, id: u32) -> u8 {
+    let Some(header) = view.header(id) else {
+        return 1;
+    };
+    match header.kind {
+        kind::STRUCT | kind::UNION => match header.size_or_type {
+            1..=8 => 1,
+            9..=16 => 2,
+            _ => 0,
+        },
+        kind::INT if header.size_or_type > 8 => 2,
+        kind::CONST | kind::VOLATILE | kind::RESTRICT | kind::TYPEDEF | kind::TYPE_TAG => {
+            registers(view, header.size_or_type)
         }
+        _ => 1,
     }
 }

@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use btf_rs::{Btf, BtfType, Type};
-use fallible_iterator::FallibleIterator;
 use ktrail_ebpf::kernel::{Space, TypeId};
 
-use super::KernelBtf;
 use super::census::{Classifier, SkbFunction, SkbProto, SkbTracepoint};
+use super::raw::{View, kind};
 
 /// What the walk found.
 #[derive(Default)]
@@ -19,116 +17,86 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn build(btf: &KernelBtf) -> Index {
-        let mut index = Index::default();
-        index.names.reserve(32 << 10);
-        for object in 0..=btf.modules.len() as u32 {
-            if let Some(this) = btf.object(object) {
-                index.walk(object, btf.module(TypeId { object, id: 0 }), this);
+    /// Walk over the types of one object. The kernel's is number 0 and comes first.
+    pub(super) fn add(&mut self, object: u32, module: &str, view: View<'_>) {
+        let mut classifier = Classifier::new(view);
+        let mut protos: HashMap<u32, Option<SkbProto>> = HashMap::new();
+        for (id, header) in view.own.iter() {
+            let space = match header.kind {
+                kind::STRUCT => Space::Struct,
+                kind::UNION => Space::Union,
+                kind::ENUM | kind::ENUM64 => Space::Enum,
+                kind::TYPEDEF => Space::Typedef,
+                kind::INT => Space::Int,
+                kind::FUNC => {
+                    let proto = header.size_or_type;
+                    let found = protos.entry(proto).or_insert_with(|| classifier.proto(proto, 0));
+                    if let Some(found) = found {
+                        self.functions.push(SkbFunction {
+                            name: view.name(header.name).into(),
+                            module: module.into(),
+                            id: TypeId { object, id },
+                            arg: found.arg,
+                            indirection: found.indirection,
+                            constant: found.constant,
+                            params: found.params,
+                            variadic: found.variadic,
+                        });
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            let name = view.name(header.name);
+            if name.is_empty() {
+                continue;
+            }
+            self.names
+                .entry((space, name.into()))
+                .or_insert(TypeId { object, id });
+            if space == Space::Typedef
+                && let Some(tracepoint) = name.strip_prefix("btf_trace_")
+            {
+                self.tracepoint(
+                    tracepoint,
+                    module,
+                    TypeId { object, id },
+                    header.size_or_type,
+                    &mut classifier,
+                );
             }
         }
-        index
     }
 
-    /// Walk the types of one object. Stops at the first that can't be read: what follows is unknown then.
-    fn walk(&mut self, object: u32, module: &str, btf: &Btf) {
-        let section = btf.split().unwrap_or(btf.base());
-        let first = section.type_id_range().0;
-        let mut classifier = Classifier::new(btf);
-        let mut protos: HashMap<u32, SkbProto> = HashMap::new();
-        let mut functions: Vec<(u32, btf_rs::Func)> = Vec::new();
-        let mut typedefs: Vec<(u32, String, u32)> = Vec::new();
-
-        let mut types = section.type_iter();
-        let mut id = first;
-        while let Ok(Some(ty)) = types.next() {
-            match ty {
-                Type::FuncProto(proto) => {
-                    if let Some(found) = classifier.proto(&proto, 0) {
-                        protos.insert(id, found);
-                    }
-                }
-                Type::Func(func) => functions.push((id, func)),
-                Type::Typedef(ref t) => {
-                    if let Some(name) = self.name(Space::Typedef, object, id, btf, t)
-                        && let Some(tracepoint) = name.strip_prefix("btf_trace_")
-                    {
-                        typedefs.push((id, tracepoint.into(), t.get_type_id().unwrap_or(0)));
-                    }
-                }
-                Type::Struct(ref t) => drop(self.name(Space::Struct, object, id, btf, t)),
-                Type::Union(ref t) => drop(self.name(Space::Union, object, id, btf, t)),
-                Type::Enum(ref t) => drop(self.name(Space::Enum, object, id, btf, t)),
-                Type::Enum64(ref t) => drop(self.name(Space::Enum, object, id, btf, t)),
-                Type::Int(ref t) => drop(self.name(Space::Int, object, id, btf, t)),
-                _ => {}
-            }
-            id += 1;
-        }
-
-        for (id, func) in functions {
-            // A module's function may have a prototype of the kernel's.
-            let Some(proto_id) = func.get_type_id() else {
-                continue;
-            };
-            let found = match protos.get(&proto_id) {
-                Some(found) => *found,
-                None if proto_id < first => match btf.resolve_type_by_id(proto_id) {
-                    Ok(Type::FuncProto(proto)) => match classifier.proto(&proto, 0) {
-                        Some(found) => found,
-                        None => continue,
-                    },
-                    _ => continue,
+    /// Enter a tracepoint if it passes an skb. Its typedef stands for a pointer to its prototype, whose first
+    /// parameter is the kernel's own.
+    fn tracepoint(
+        &mut self,
+        name: &str,
+        module: &str,
+        id: TypeId,
+        pointer: u32,
+        classifier: &mut Classifier<'_>,
+    ) {
+        let view = classifier.view;
+        let Some(pointer) = view.header(pointer).filter(|h| h.kind == kind::PTR) else {
+            return;
+        };
+        let proto = pointer.size_or_type;
+        if let Some(found) = classifier.proto(proto, 1) {
+            self.tracepoints.push(SkbTracepoint {
+                name: name.into(),
+                module: module.into(),
+                id,
+                proto: TypeId {
+                    object: if proto < view.base.end() { 0 } else { id.object },
+                    id: proto,
                 },
-                None => continue,
-            };
-            if let Ok(name) = btf.resolve_name(&func) {
-                self.functions.push(SkbFunction {
-                    name,
-                    module: module.into(),
-                    id: TypeId { object, id },
-                    arg: found.arg,
-                    indirection: found.indirection,
-                    constant: found.constant,
-                    params: found.params,
-                    variadic: found.variadic,
-                });
-            }
+                // A tracepoint's arguments are 64 bits each, whatever their type.
+                arg: found.position,
+                indirection: found.indirection,
+                params: found.params,
+            });
         }
-
-        for (id, name, pointer) in typedefs {
-            let Ok(Type::Ptr(pointer)) = btf.resolve_type_by_id(pointer) else {
-                continue;
-            };
-            let proto_id = pointer.get_type_id().unwrap_or(0);
-            let Ok(Type::FuncProto(proto)) = btf.resolve_type_by_id(proto_id) else {
-                continue;
-            };
-            if let Some(found) = classifier.proto(&proto, 1) {
-                let in_base = proto_id < first;
-                self.tracepoints.push(SkbTracepoint {
-                    name,
-                    module: module.into(),
-                    id: TypeId { object, id },
-                    proto: TypeId {
-                        object: if in_base { 0 } else { object },
-                        id: proto_id,
-                    },
-                    // A tracepoint's arguments are 64 bits each, whatever their type.
-                    arg: found.position,
-                    indirection: found.indirection,
-                    params: found.params,
-                });
-            }
-        }
-    }
-
-    /// Enter a type's name, unless there is one already; the name, if it has one.
-    fn name(&mut self, space: Space, object: u32, id: u32, btf: &Btf, ty: &dyn BtfType) -> Option<String> {
-        let name = btf.resolve_name(ty).ok().filter(|n| !n.is_empty())?;
-        self.names
-            .entry((space, name.as_str().into()))
-            .or_insert(TypeId { object, id });
-        Some(name)
     }
 }

@@ -10,6 +10,7 @@ mod census;
 #[cfg(test)]
 mod fixture;
 mod index;
+mod raw;
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -24,20 +25,33 @@ pub use census::{Indirection, SkbFunction, SkbTracepoint};
 use super::Lacking;
 use super::sys::{self, ById, Command, ObjInfo, SysError, addr_of_mut};
 use index::Index;
+use raw::{Raw, View};
 
 /// Where the kernel shows its BTF (`CONFIG_DEBUG_INFO_BTF`, and `…_MODULES` for the modules'; 5.4+, 5.11+).
 const SYS_BTF: &str = "/sys/kernel/btf";
 
 /// The types of the kernel (object 0) and of its modules (from 1 on).
 pub struct KernelBtf {
-    base: Btf,
-    modules: Vec<Module>,
+    objects: Vec<Object>,
     index: OnceLock<Index>,
 }
 
-struct Module {
+/// One object's BTF: bytes for the walk over all types, and btf-rs, on demand, for single ones.
+struct Object {
+    /// The module's name; empty for the kernel.
     name: String,
-    btf: Btf,
+    bytes: Raw,
+    btf: OnceLock<Option<Btf>>,
+}
+
+impl Object {
+    fn new(name: &str, bytes: Vec<u8>, base: Option<&Object>) -> Result<Object, String> {
+        Ok(Object {
+            name: name.into(),
+            bytes: Raw::parse(bytes, base.map(|b| &b.bytes))?,
+            btf: OnceLock::new(),
+        })
+    }
 }
 
 impl KernelBtf {
@@ -65,23 +79,19 @@ impl KernelBtf {
                 .into(),
         };
         let bytes = std::fs::read(&vmlinux).map_err(|e| lacking(e.to_string()))?;
-        let base = parse(&bytes).map_err(|e| lacking(e.to_string()))?;
+        let base = Object::new("", bytes, None).map_err(lacking)?;
         let mut names: Vec<String> = std::fs::read_dir(dir)
             .map_err(|e| lacking(e.to_string()))?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|name| name != "vmlinux")
             .collect();
         names.sort_unstable();
-        let modules = names
+        let modules: Vec<Object> = names
             .into_iter()
-            .filter_map(|name| {
-                let btf = Btf::from_split_file(dir.join(&name), &base).ok()?;
-                Some(Module { name, btf })
-            })
+            .filter_map(|name| Object::new(&name, std::fs::read(dir.join(&name)).ok()?, Some(&base)).ok())
             .collect();
         Ok(KernelBtf {
-            base,
-            modules,
+            objects: std::iter::once(base).chain(modules).collect(),
             index: OnceLock::new(),
         })
     }
@@ -91,29 +101,20 @@ impl KernelBtf {
     /// # Errors
     /// What is wrong with the bytes.
     pub fn from_bytes(base: &[u8], modules: &[(&str, &[u8])]) -> Result<KernelBtf, String> {
-        let base = Btf::from_bytes(base).map_err(|e| e.to_string())?;
+        let base = Object::new("", base.to_vec(), None)?;
         let modules = modules
             .iter()
-            .map(|(name, bytes)| {
-                Ok(Module {
-                    name: (*name).into(),
-                    btf: Btf::from_split_bytes(bytes, &base).map_err(|e| e.to_string())?,
-                })
-            })
-            .collect::<Result<_, String>>()?;
+            .map(|(name, bytes)| Object::new(name, bytes.to_vec(), Some(&base)))
+            .collect::<Result<Vec<_>, String>>()?;
         Ok(KernelBtf {
-            base,
-            modules,
+            objects: std::iter::once(base).chain(modules).collect(),
             index: OnceLock::new(),
         })
     }
 
     /// The name of the module that a type is in; empty for the kernel itself.
     pub fn module(&self, id: TypeId) -> &str {
-        match id.object {
-            0 => "",
-            n => &self.modules[n as usize - 1].name,
-        }
+        &self.objects[id.object as usize].name
     }
 
     /// Every function with an skb among the arguments that come in registers, or beyond them
@@ -141,20 +142,35 @@ impl KernelBtf {
     }
 
     fn index(&self) -> &Index {
-        self.index.get_or_init(|| Index::build(self))
+        self.index.get_or_init(|| {
+            let mut index = Index::default();
+            for (object, number) in self.objects.iter().zip(0..) {
+                index.add(number, &object.name, self.view(object));
+            }
+            index
+        })
+    }
+
+    fn view<'a>(&'a self, object: &'a Object) -> View<'a> {
+        View {
+            base: &self.objects[0].bytes,
+            own: &object.bytes,
+        }
     }
 
     /// An object's BTF; for a module, one that resolves the kernel's ids as well.
-    fn object(&self, object: u32) -> Option<&Btf> {
-        match object {
-            0 => Some(&self.base),
-            n => Some(&self.modules.get(n as usize - 1)?.btf),
-        }
+    fn btf(&self, object: u32) -> Option<&Btf> {
+        let this = self.objects.get(object as usize)?;
+        let parse = || match object {
+            0 => parse(this.bytes.bytes()).ok(),
+            _ => Btf::from_split_bytes(this.bytes.bytes(), self.btf(0)?).ok(),
+        };
+        this.btf.get_or_init(parse).as_ref()
     }
 
     /// The id of `id` as seen from `object`: a module's BTF goes on counting where the kernel's ends.
     fn type_id(&self, object: u32, id: u32) -> TypeId {
-        let in_base = object == 0 || id <= self.base.base().type_id_range().1;
+        let in_base = id < self.objects[0].bytes.end();
         TypeId {
             object: if in_base { 0 } else { object },
             id,
@@ -167,21 +183,17 @@ impl Types for KernelBtf {
         if space != Space::Func {
             return self.index().names.get(&(space, name.into())).copied();
         }
-        // Functions are many and seldom asked for by name: no index, but a walk over the names.
-        (0..=self.modules.len() as u32).find_map(|object| {
-            let btf = self.object(object)?;
-            let section = btf.split().unwrap_or(btf.base());
-            section
-                .resolve_ids_by_name(name)
-                .ok()?
-                .into_iter()
-                .find(|&id| matches!(btf.resolve_type_by_id(id), Ok(Type::Func(_))))
-                .map(|id| self.type_id(object, id))
+        // Functions are many and seldom asked for by name: no index, but a walk.
+        self.objects.iter().zip(0..).find_map(|(this, object)| {
+            let view = self.view(this);
+            let mut functions = this.bytes.iter().filter(|(_, h)| h.kind == raw::kind::FUNC);
+            let (id, _) = functions.find(|(_, h)| view.name(h.name) == name)?;
+            Some(TypeId { object, id })
         })
     }
 
     fn get(&self, id: TypeId) -> Option<KType> {
-        let btf = self.object(id.object)?;
+        let btf = self.btf(id.object)?;
         let ty = btf.resolve_type_by_id(id.id).ok()?;
         Some(self.convert(id.object, btf, &ty))
     }

@@ -6,8 +6,9 @@
 
 use super::ast::*;
 use super::lex::{Tok, Token, lex};
-use super::words::{CONSTANTS, FOREIGN, KEYWORDS, PROTOCOLS, nearest};
+use super::words::{CONSTANTS, FOREIGN, KEYWORDS, PROTOCOLS};
 use super::{Env, Error};
+use crate::nearest::nearest;
 
 /// How deep parentheses, brackets and unary minus may nest.
 const MAX_DEPTH: usize = 100;

@@ -7,7 +7,10 @@
 pub mod ast;
 mod diagnostic;
 pub mod env;
+mod names;
 pub mod output;
+pub mod print;
+mod syntax;
 pub mod types;
 
 pub use diagnostic::{Diagnostic, Severity, render_all};
@@ -25,7 +28,5 @@ pub struct ParseOptions {
 /// The script that `text` says, with macros expanded, and everything that is wrong with it. If one of the
 /// diagnostics [is an error](Diagnostic::is_error), the script holds only what could be understood.
 pub fn parse(text: &str, options: &ParseOptions) -> (ast::Script, Vec<Diagnostic>) {
-    let _ = (text, options);
-    let diagnostic = Diagnostic::error(ast::Span::default(), "the parser isn't written yet");
-    (ast::Script::default(), vec![diagnostic])
+    syntax::parse(text, options)
 }

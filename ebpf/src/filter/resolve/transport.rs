@@ -4,8 +4,9 @@ use super::layer::{LLC_IPX, LLC_ISO, LLC_NETBEUI, LLC_STP, Layer};
 use super::{Resolver, either_or_both, ethertype, ip_protocol};
 use crate::filter::ast::*;
 use crate::filter::tree::{Node, NumId, Place};
-use crate::filter::words::{ETHERTYPES, IP_PROTOCOLS, nearest};
+use crate::filter::words::{ETHERTYPES, IP_PROTOCOLS};
 use crate::filter::{Error, Transport};
+use crate::nearest::nearest;
 
 /// A transport header starts with the source port; the destination port follows.
 const SRC_PORT: u32 = 0;

@@ -7,7 +7,7 @@
 use crate::command;
 use crate::setup::{Lab, host_packages, progress};
 use anyhow::{Context, Result};
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,8 +31,9 @@ const KEYRINGS: &[&str] = &[
 #[derive(Debug)]
 pub struct Apt {
     dir: PathBuf,
-    /// Whether this process has fetched the lists: once is enough.
-    updated: Cell<bool>,
+    /// What apt complained about when this process fetched the lists, which it does once. A mirror that has
+    /// lost one suite still serves the others; so this is only told together with an error.
+    complaints: OnceCell<String>,
 }
 
 impl Apt {
@@ -50,18 +51,19 @@ impl Apt {
         fs::write(dir.join("status"), "")?;
         Ok(Self {
             dir,
-            updated: Cell::new(false),
+            complaints: OnceCell::new(),
         })
     }
 
     /// The newest package whose name is `prefix`, then a version that starts with a digit, then `suffix`; gives
     /// that version.
     pub fn newest(&self, prefix: &str, suffix: &str) -> Result<String> {
-        self.update()?;
+        let complaints = self.update()?;
         let names = command::text(self.command("apt-cache").args(["pkgnames", prefix]))?;
         newest(&names, prefix, suffix).with_context(|| {
             format!(
-                "the mirror's suites ({}) have no package {prefix}…{suffix}; set {MIRROR_VARIABLE} to another mirror",
+                "the mirror's suites ({}) have no package {prefix}…{suffix}; {MIRROR_VARIABLE} can name another \
+                 mirror\n{complaints}",
                 SUITES.join(", ")
             )
         })
@@ -108,11 +110,11 @@ impl Apt {
     }
 
     fn fetch<T>(&self, packages: &[&str], root: &Path, download: impl Fn(&Path) -> Result<T>) -> Result<()> {
-        self.update()?;
+        let complaints = self.update()?;
         let dir = self.dir.join("download");
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(dir.join("partial"))?;
-        download(&dir).with_context(|| format!("cannot download {}", packages.join(" ")))?;
+        download(&dir).with_context(|| format!("cannot download {}\n{complaints}", packages.join(" ")))?;
         merged_usr(root)?;
         for entry in fs::read_dir(&dir)? {
             let path = entry?.path();
@@ -124,10 +126,10 @@ impl Apt {
         Ok(())
     }
 
-    /// Fetches the package lists, once a process.
-    fn update(&self) -> Result<()> {
-        if self.updated.get() {
-            return Ok(());
+    /// Fetches the package lists, once a process; gives apt's complaints.
+    fn update(&self) -> Result<&str> {
+        if let Some(complaints) = self.complaints.get() {
+            return Ok(complaints);
         }
         let mirror = mirror()?;
         let keyring = keyring()?;
@@ -137,18 +139,23 @@ impl Apt {
             .collect();
         fs::write(self.dir.join("sources.list"), sources)?;
         progress("fetching Debian's package lists");
-        let update = || command::run(self.command("apt-get").args(["update", "-q", "--error-on=any"]));
-        if let Err(error) = update() {
-            // An old machine's keyring may lack a younger suite's key; its own apt has the newer one.
-            if !format!("{error:#}").contains("NO_PUBKEY") {
-                return Err(error);
-            }
+        let update = || -> Result<String> {
+            let output = self
+                .command("apt-get")
+                .args(["update", "-q"])
+                .output()
+                .context("cannot start apt-get")?;
+            Ok(complaints(&String::from_utf8_lossy(&output.stderr)))
+        };
+        let mut complaints = update()?;
+        if complaints.contains("NO_PUBKEY") {
+            // An old machine's keyring lacks a younger suite's key; the machine's own mirror has the newer one.
             progress("refreshing the keyring of Debian's archive");
+            command::run(Command::new("apt-get").args(["update", "-q"]))?;
             command::run(Command::new("apt-get").args(["install", "-y", "-q", "debian-archive-keyring"]))?;
-            update()?;
+            complaints = update()?;
         }
-        self.updated.set(true);
-        Ok(())
+        Ok(self.complaints.get_or_init(|| complaints))
     }
 
     /// A command of apt's that sees only the private state. The machine's apt.conf.d stays in force, because
@@ -178,6 +185,12 @@ impl Apt {
         }
         command
     }
+}
+
+/// The errors and warnings among what apt says.
+fn complaints(stderr: &str) -> String {
+    let bad = |line: &&str| line.starts_with("E: ") || line.starts_with("W: ");
+    stderr.lines().filter(bad).collect::<Vec<_>>().join("\n")
 }
 
 fn unpack_deb(deb: &Path, root: &Path) -> Result<()> {
@@ -298,6 +311,14 @@ mod tests {
             Some("http://u.test/debian")
         );
         assert_eq!(choose_mirror("https://u.test/apt/ stable main\n"), None);
+    }
+
+    #[test]
+    fn complaints_are_errors_and_warnings() {
+        assert_eq!(
+            complaints("Ign:1 x\nE: no Release file\nN: see apt-secure\nW: old\n"),
+            "E: no Release file\nW: old"
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub enum Kernel {
     /// Debian 12's from its backports: FPROBE and kprobe.session.
     #[value(name = "6.12")]
     V6_12,
-    /// The newest in Debian 13's backports.
+    /// The newest 7.x in Debian 13's backports.
     #[value(name = "7")]
     V7,
 }

@@ -76,12 +76,8 @@ pub fn run(options: &Options) -> Result<u8> {
     if interactive && !std::io::stdin().is_terminal() {
         bail!("there is no command and no terminal for a shell; give a command after `--`");
     }
-    let mut kernels: Vec<Kernel> = options
-        .kernels
-        .iter()
-        .flat_map(|kernels| kernels.0.clone())
-        .collect();
-    kernels.dedup();
+    let named = |kernel: &Kernel| options.kernels.iter().any(|kernels| kernels.0.contains(kernel));
+    let kernels: Vec<Kernel> = Kernel::ALL.into_iter().filter(named).collect();
     let script = (!interactive).then(|| script(&options.command));
     let lab = Lab::open()?;
     host_packages(LAB_PACKAGES)?;

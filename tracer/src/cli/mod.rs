@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, thin. What they do is elsewhere.
 
+mod plot;
 mod trace;
 
 use std::io;
@@ -42,6 +43,7 @@ impl Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Plot(plot::Args),
     Trace(trace::Args),
 }
 
@@ -54,6 +56,7 @@ pub struct Usage(pub String);
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
+        Command::Plot(args) => plot::main(args),
         Command::Trace(args) => trace::main(args, cli.color),
     };
     match result {

@@ -291,9 +291,9 @@ impl Session {
 
     /// Detach everything, as quickly as the kernel lets us.
     pub fn detach(self) {
-        for attached in self.attached {
-            attached.detach();
-        }
+        // All at once: each waits for the kernel's grace period.
+        let links = self.attached.into_iter().flat_map(|attached| attached.links).collect();
+        Attached { links, ..Attached::default() }.detach();
     }
 
     fn map(&self, name: &str) -> &maps::Map {

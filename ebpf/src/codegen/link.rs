@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::lower::{SCRATCH_MAP, ZERO_MAP, lower};
 use super::mir::{FrameDecl, Mfunc};
 use super::placement::Placement;
-use super::{Error, FuncInfo, Object, Options, Reloc, emit, liveness, loads, regalloc};
+use super::simplify::simplify;
+use super::{Error, FuncInfo, Object, Options, Reloc, emit, liveness, loads, regalloc, sink};
 use crate::ir::{MapDecl, MapKind, MapRef, Op, Program, verify};
 
 /// What the kernel allows a chain of calls, in bytes.
@@ -28,6 +29,10 @@ pub fn generate(program: &Program, options: &Options<'_>) -> Result<Object, Erro
             span: error.span,
         }
     })?;
+    let mut program = program.clone();
+    program.functions.iter_mut().for_each(simplify);
+    let program = &program;
+    debug_assert_eq!(verify(program), Ok(()), "simplified IR follows the rules");
     let calls = callees(program);
     let order = callees_first(&calls)?;
     let heights = heights(&calls, &order);
@@ -129,6 +134,7 @@ fn compile(
         let mut lowered = lower(program, index, options, &place, windows.clone())?;
         emit::thread_jumps(&mut lowered);
         liveness::remove_dead(&mut lowered);
+        sink::sink(&mut lowered);
         let may_goto = lowered.has_may_goto();
         regalloc::allocate(&mut lowered);
         emit::thread_jumps(&mut lowered);

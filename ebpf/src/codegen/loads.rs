@@ -25,7 +25,7 @@ const WINDOW_MAX: u32 = 128;
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// Which memory area.
-    area: usize,
+    pub area: usize,
     /// Where in the area the packet starts, chosen so that most loads are aligned.
     skew: u32,
     /// Bytes.
@@ -86,13 +86,35 @@ pub fn windows(
 }
 
 /// Stack memory for the time between two instructions of a block.
-#[derive(Default)]
 pub struct Temps {
     all: Vec<(Frame, u32)>,
     free: Vec<(Frame, u32)>,
+    /// Bytes that may go to places of their own.
+    fixed_left: u32,
 }
 
 impl Temps {
+    /// With so many bytes for places of their own.
+    pub fn new(fixed_left: u32) -> Temps {
+        Temps {
+            all: vec![],
+            free: vec![],
+            fixed_left,
+        }
+    }
+
+    /// `size` bytes that nobody else gets, if there is room for that, else as [`Temps::take`].
+    fn take_fixed(&mut self, func: &mut Mfunc, size: u32) -> Frame {
+        let size = size.next_multiple_of(8);
+        if size > self.fixed_left {
+            return self.take(func, size);
+        }
+        self.fixed_left -= size;
+        let frame = func.frame(size, 8);
+        func.fixed.insert(frame);
+        frame
+    }
+
     /// `size` bytes, aligned to 8.
     pub fn take(&mut self, func: &mut Mfunc, size: u32) -> Frame {
         let size = size.next_multiple_of(8);
@@ -238,7 +260,7 @@ impl Lower<'_> {
         let frame = match group.frame {
             Some(frame) => frame,
             None => {
-                let frame = self.temps.take(&mut self.out, (hi - anchor) as u32);
+                let frame = self.temps.take_fixed(&mut self.out, (hi - anchor) as u32);
                 self.probe_read(Arg::Frame(frame, lo - anchor), (hi - lo) as u32, V(base.0), lo);
                 self.reads.groups[index].frame = Some(frame);
                 frame

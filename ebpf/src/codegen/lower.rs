@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: anything about where in the frame a slot is, and machine registers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::mir::*;
 use super::{Error, Options, PacketAccess, arch, loads, placement::Placement};
@@ -70,6 +70,7 @@ pub fn lower(
             entry: B(func.blocks.len() as u32),
             blocks: vec![],
             frames: vec![],
+            fixed: BTreeSet::new(),
             vregs: func.regs.len() as u32,
         },
         insts: vec![],
@@ -82,7 +83,7 @@ pub fn lower(
         area_frames: vec![],
         scratch: None,
         packets: windows,
-        temps: loads::Temps::default(),
+        temps: loads::Temps::new(place.fixed_bytes),
         reads: loads::Reads::default(),
     };
     lower.find_constant_addresses();
@@ -104,6 +105,13 @@ impl Lower<'_> {
         for area in 0..self.place.areas.len() {
             let decl = self.place.areas[area].decl;
             let frame = (!self.place.in_scratch(area)).then(|| self.out.frame(decl.size, decl.align));
+            // A packet that is opened in one place has a window that is written there only.
+            let opened_once = |(packet, window): (&Reg, &loads::Window)| {
+                window.area == area && self.writes[packet.0 as usize] == 1
+            };
+            if self.packets.iter().any(opened_once) {
+                self.out.fixed.extend(frame);
+            }
             self.area_frames.push(frame);
         }
         // The IR's blocks by number, then the prologue.
@@ -639,7 +647,6 @@ impl Lower<'_> {
 
     fn binary(&mut self, bin: BinOp, wide: bool, dst: V, a: V, b: Operand) {
         let width = if wide { 64 } else { 32 };
-        let commutes = matches!(bin, BinOp::Add | BinOp::Mul | BinOp::And | BinOp::Or | BinOp::Xor);
         let b = match (bin, b) {
             // What the kernel's verifier refuses as an immediate, and what has a simpler form.
             (BinOp::Div | BinOp::SDiv, Operand::Imm(n)) if truncated(n, wide) == 0 => {
@@ -673,7 +680,7 @@ impl Lower<'_> {
         let (a, src) = match src {
             // dst = a - dst: dst must not be overwritten before it is read.
             Src::V(b) if b == dst && b != a => {
-                if commutes {
+                if bin.commutes() {
                     (b, Src::V(a))
                 } else {
                     let copy = self.out.vreg();

@@ -4,6 +4,8 @@
 //! wide constants. Arithmetic is two-address, as the machine's. Before register allocation a [`V`] is a virtual
 //! register, after it the number of a machine register.
 
+use std::collections::BTreeSet;
+
 use crate::ir::{FuncRef, MapRef, Size, Span};
 use crate::isa::Helper;
 
@@ -325,6 +327,8 @@ pub struct Mfunc {
     pub entry: B,
     pub blocks: Vec<Mblock>,
     pub frames: Vec<FrameDecl>,
+    /// Pieces of the frame that one call writes and nothing else: what is loaded from them may be loaded again.
+    pub fixed: BTreeSet<Frame>,
     /// How many virtual registers there are.
     pub vregs: u32,
 }
@@ -338,6 +342,19 @@ impl Mfunc {
     pub fn frame(&mut self, size: u32, align: u32) -> Frame {
         self.frames.push(FrameDecl { size, align });
         Frame(self.frames.len() as u32 - 1)
+    }
+
+    /// True if an instruction gives the same wherever its definition has been passed: a constant, an address, a
+    /// load from a fixed piece of the frame.
+    pub fn repeatable(&self, op: &Mop) -> bool {
+        match op {
+            Mop::Const { .. } | Mop::Map { .. } | Mop::FrameAddr { .. } => true,
+            Mop::Load {
+                base: Base::Frame(frame),
+                ..
+            } => self.fixed.contains(frame),
+            _ => false,
+        }
     }
 
     pub fn has_may_goto(&self) -> bool {

@@ -3,10 +3,10 @@
 //! ```text
 //!   ir::Program ─ verify ─▶ a function at a time, callees first:
 //!
-//!      lower ─▶ liveness ─▶ regalloc ⇄ spill ─▶ emit ─▶ link ─▶ Object
-//!      (loads)  (dead code)     │
-//!        ▲                      │ the frame is too large
-//!        └──── placement ◀──────┘
+//!      simplify ─▶ lower ─▶ liveness ─▶ sink ─▶ regalloc ⇄ spill ─▶ emit ─▶ link ─▶ Object
+//!                  (loads)  (dead code)              │
+//!                    ▲                               │ the frame is too large
+//!                    └────────── placement ◀─────────┘
 //! ```
 //!
 //! Deliberately absent: loading and map descriptors, which are the crate's above ([`Reloc`] tells it where maps
@@ -21,6 +21,8 @@ mod lower;
 mod mir;
 mod placement;
 mod regalloc;
+mod simplify;
+mod sink;
 mod spill;
 
 /// How a packet's bytes are reached: the one load primitive that code generation swaps.

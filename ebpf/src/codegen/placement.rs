@@ -19,13 +19,22 @@ pub struct Placement {
     pub areas: Vec<Area>,
     /// First free byte of scratch.
     pub scratch_end: u32,
+    /// How many bytes of the frame copies of kernel memory may take that each have a place of their own.
+    pub fixed_bytes: u32,
 }
+
+/// What that is where the stack has room for it.
+const FIXED_BYTES: u32 = 192;
 
 impl Placement {
     /// All areas on the stack. Scratch before `scratch_end` belongs to other functions.
     pub fn new(decls: impl Iterator<Item = FrameDecl>, scratch_end: u32) -> Placement {
         let areas = decls.map(|decl| Area { decl, scratch: None }).collect();
-        Placement { areas, scratch_end }
+        Placement {
+            areas,
+            scratch_end,
+            fixed_bytes: FIXED_BYTES,
+        }
     }
 
     pub fn in_scratch(&self, area: usize) -> bool {
@@ -37,8 +46,13 @@ impl Placement {
         self.areas[area].scratch.unwrap_or_default() as i32
     }
 
-    /// Move the largest area to scratch. False if nothing is left that is worth it.
+    /// Need less stack: share places first, then move the largest area to scratch. False if nothing is left that is
+    /// worth it.
     pub fn evict(&mut self) -> bool {
+        if self.fixed_bytes > 0 {
+            self.fixed_bytes = 0;
+            return true;
+        }
         let largest = self
             .areas
             .iter_mut()

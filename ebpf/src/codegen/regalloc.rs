@@ -124,6 +124,10 @@ fn build(func: &Mfunc) -> Graph {
         });
         for inst in block.insts.iter().rev() {
             instruction(&mut graph, &mut live, &inst.op, weight);
+            // Spilled, it would not be stored, and its definition would go.
+            if func.repeatable(&inst.op) {
+                inst.op.visit(|v, _| graph.cost[v.index()] -= weight);
+            }
         }
         if b == func.entry.index() {
             parameters(&mut graph, func, &live);

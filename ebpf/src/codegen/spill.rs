@@ -11,7 +11,7 @@ use crate::ir::{Size, Span};
 enum Home {
     /// Always 8 bytes: the kernel's verifier forgets what a partly written slot holds.
     Slot(Frame),
-    /// A constant or an address: made again by this instruction.
+    /// Made again by this instruction ([`Mfunc::repeatable`]).
     Again(Mop),
 }
 
@@ -32,9 +32,9 @@ pub fn insert(func: &mut Mfunc, spilled: &[V], graph: &Graph, temporary: &mut Ve
         }
         spiller.span = block.term_span;
         if let Mterm::Return(Arg::V(v)) = block.term
-            && let Some(home) = spiller.homes.get(&v)
+            && let Some(arg) = spiller.homes.get(&v).and_then(as_argument)
         {
-            block.term = Mterm::Return(as_argument(home));
+            block.term = Mterm::Return(arg);
         } else {
             let mut loaded = BTreeMap::new();
             block.term.visit_mut(|v| *v = spiller.read(*v, &mut loaded));
@@ -68,7 +68,8 @@ fn find_homes(func: &mut Mfunc, spilled: &[V], graph: &Graph) -> BTreeMap<V, Hom
     let mut slots: Vec<(Frame, Vec<V>)> = vec![];
     for (v, ops) in definitions {
         let parameter = func.params.contains(&Param::V(v));
-        if let [op @ (Mop::Const { .. } | Mop::Map { .. } | Mop::FrameAddr { .. })] = ops.as_slice()
+        if let [op] = ops.as_slice()
+            && func.repeatable(op)
             && !parameter
         {
             homes.insert(v, Home::Again(op.clone()));
@@ -93,13 +94,14 @@ fn find_homes(func: &mut Mfunc, spilled: &[V], graph: &Graph) -> BTreeMap<V, Hom
     homes
 }
 
-fn as_argument(home: &Home) -> Arg {
+/// The argument that has a spilled register's value, without a register.
+fn as_argument(home: &Home) -> Option<Arg> {
     match home {
-        Home::Slot(frame) => Arg::Spilled(*frame),
-        Home::Again(Mop::Const { value, .. }) => Arg::Imm(*value),
-        Home::Again(Mop::Map { map, value_off, .. }) => Arg::Map(*map, *value_off),
-        Home::Again(Mop::FrameAddr { frame, off, .. }) => Arg::Frame(*frame, *off),
-        Home::Again(_) => unreachable!("only constants and addresses are made again"),
+        Home::Slot(frame) => Some(Arg::Spilled(*frame)),
+        Home::Again(Mop::Const { value, .. }) => Some(Arg::Imm(*value)),
+        Home::Again(Mop::Map { map, value_off, .. }) => Some(Arg::Map(*map, *value_off)),
+        Home::Again(Mop::FrameAddr { frame, off, .. }) => Some(Arg::Frame(*frame, *off)),
+        Home::Again(_) => None,
     }
 }
 
@@ -182,9 +184,9 @@ impl Spiller {
             Mop::Call { args, .. } => {
                 for arg in args {
                     if let Arg::V(v) = arg
-                        && let Some(home) = self.homes.get(v)
+                        && let Some(fixed) = self.homes.get(v).and_then(as_argument)
                     {
-                        *arg = as_argument(home);
+                        *arg = fixed;
                     }
                 }
             }

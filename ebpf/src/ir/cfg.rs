@@ -120,6 +120,16 @@ impl Cfg {
         a == b
     }
 
+    /// The block that every path to `block` passes last, itself aside; itself for the entry. Must be reachable.
+    pub fn immediate_dominator(&self, block: usize) -> usize {
+        self.idom[block]
+    }
+
+    /// The last block that every path to `a` and every path to `b` passes. Both must be reachable.
+    pub fn common_dominator(&self, a: usize, b: usize) -> usize {
+        self.common(a, b)
+    }
+
     /// The blocks of the loop that starts at `header`: those that reach one of its back edges without passing
     /// through it. Back edges that it does not dominate don't count.
     pub fn natural_loop(&self, header: usize) -> Vec<bool> {

@@ -66,6 +66,16 @@ impl Op {
     }
 }
 
+impl BinOp {
+    /// True if `a op b` is `b op a`.
+    pub fn commutes(self) -> bool {
+        matches!(
+            self,
+            BinOp::Add | BinOp::Mul | BinOp::And | BinOp::Or | BinOp::Xor
+        )
+    }
+}
+
 impl Term {
     /// The blocks that it may go to, the one that is best laid out next last.
     pub fn successors(&self) -> Vec<usize> {

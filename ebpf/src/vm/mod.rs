@@ -20,6 +20,7 @@ mod memory;
 
 pub use insn::{Run, run};
 pub use ir::run_ir;
+pub(crate) use ir::{binary, compare};
 pub use kernel::Kernel;
 pub use memory::{Memory, Rights};
 

@@ -292,8 +292,16 @@ impl Session {
     /// Detach everything, as quickly as the kernel lets us.
     pub fn detach(self) {
         // All at once: each waits for the kernel's grace period.
-        let links = self.attached.into_iter().flat_map(|attached| attached.links).collect();
-        Attached { links, ..Attached::default() }.detach();
+        let links = self
+            .attached
+            .into_iter()
+            .flat_map(|attached| attached.links)
+            .collect();
+        Attached {
+            links,
+            ..Attached::default()
+        }
+        .detach();
     }
 
     fn map(&self, name: &str) -> &maps::Map {

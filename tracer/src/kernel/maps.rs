@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use ktrail_ebpf::ir::{MapDecl, MapKind};
 
-use super::sys::{self, Command, MapCreate, MapElem, SysError, addr_of, addr_of_mut};
+use super::sys::{self, Command, MapBatch, MapCreate, MapElem, SysError, addr_of, addr_of_mut};
 
 /// Why maps could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -193,6 +193,71 @@ impl Map {
         Ok(keys)
     }
 
+    /// All entries: keys, and values as [`Map::lookup`] has them. In batches where the kernel can (5.6+).
+    ///
+    /// While programs add and delete, entries may be missed or come twice; it ends all the same.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn entries(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SysError> {
+        match self.batches() {
+            // No batches for this type of map, or on this kernel.
+            Err(e) if matches!(e.errno, libc::EINVAL | libc::ENOTSUP) => self.one_by_one(),
+            other => other,
+        }
+    }
+
+    fn one_by_one(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SysError> {
+        let mut entries = Vec::new();
+        for key in self.keys()? {
+            if let Some(value) = self.lookup(&key)? {
+                entries.push((key, value));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn batches(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SysError> {
+        let (key_bytes, value_bytes) = (self.decl.key_size as usize, self.value_bytes());
+        let mut room = (self.decl.max_entries as usize).clamp(1, 512);
+        let mut entries = Vec::new();
+        let mut at: Option<[u64; 1]> = None;
+        // As for keys: an end, whatever programs do to the map meanwhile.
+        while entries.len() <= self.decl.max_entries as usize * 2 {
+            let mut keys = vec![0_u8; key_bytes * room];
+            let mut values = vec![0_u8; value_bytes * room];
+            let mut next = [0_u64; 1];
+            let mut attr = MapBatch {
+                in_batch: at.as_ref().map_or(0, |at| addr_of(at)),
+                out_batch: addr_of_mut(&mut next),
+                keys: addr_of_mut(&mut keys),
+                values: addr_of_mut(&mut values),
+                count: room as u32,
+                map_fd: self.fd.as_raw_fd() as u32,
+                ..MapBatch::default()
+            };
+            let done = match sys::bpf(Command::MapLookupBatch, &mut attr) {
+                Ok(_) => false,
+                Err(e) if e.errno == libc::ENOENT => true,
+                // One of the hash table's buckets has more entries than there is room for.
+                Err(e) if e.errno == libc::ENOSPC && room < self.decl.max_entries as usize => {
+                    room *= 2;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let keys = keys.chunks_exact(key_bytes.max(1));
+            let values = values.chunks_exact(value_bytes.max(1));
+            let pairs = keys.zip(values).take(attr.count as usize);
+            entries.extend(pairs.map(|(k, v)| (k.to_vec(), v.to_vec())));
+            if done {
+                break;
+            }
+            at = Some(next);
+        }
+        Ok(entries)
+    }
+
     fn elem(&self, command: Command, key: &[u8], value: u64, flags: u64) -> Result<(), SysError> {
         assert_eq!(key.len(), self.decl.key_size as usize, "key size");
         let mut attr = MapElem {
@@ -278,6 +343,22 @@ pub fn possible_cpus() -> usize {
         )
 }
 
+/// The CPUs that are on line; at least one.
+pub fn online_cpus() -> Vec<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let cpus = cpu_list(&text);
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// The CPUs of a list such as `0-3,8`.
+fn cpu_list(list: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    list.trim().split(',').filter_map(range).flatten().collect()
+}
+
 /// The highest number of a CPU list such as `0-3,8`.
 fn last_cpu(list: &str) -> Option<usize> {
     list.trim().rsplit([',', '-']).next()?.parse().ok()
@@ -331,5 +412,7 @@ mod tests {
         assert_eq!(last_cpu("0"), Some(0));
         assert_eq!(last_cpu("0-127\n"), Some(127));
         assert_eq!(last_cpu(""), None);
+        assert_eq!(cpu_list("0-2,8\n"), [0, 1, 2, 8]);
+        assert_eq!(cpu_list(""), []);
     }
 }

@@ -15,6 +15,7 @@ pub mod ring;
 pub mod symbols;
 pub mod sys;
 pub mod time;
+pub mod tracefs;
 
 /// Something that this machine or this user lacks. Ends the run with exit code 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

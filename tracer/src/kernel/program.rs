@@ -19,6 +19,8 @@ pub enum AttachType {
     TraceFentry = 24,
     /// A function's return by trampoline (5.5+).
     TraceFexit = 25,
+    /// A BPF iterator (5.8+).
+    TraceIter = 28,
     /// A perf event, which a kprobe is one of, by a link (5.15+).
     PerfEvent = 41,
     /// Many functions by fprobe (5.18+).

@@ -139,6 +139,18 @@ impl Symbols {
         named.map(|e| self.symbol(e)).filter(|s| s.name == name).collect()
     }
 
+    /// All code, by address.
+    pub fn code(&self) -> impl Iterator<Item = Symbol<'_>> {
+        let code = self.entries.iter().filter(|e| e.is_text());
+        code.map(|e| self.symbol(e))
+    }
+
+    /// The address of the first symbol of that name, code or data.
+    pub fn address(&self, name: &str) -> Option<u64> {
+        let mut symbols = self.entries.iter().map(|e| self.symbol(e));
+        symbols.find(|s| s.name == name).map(|s| s.addr)
+    }
+
     /// As [`Symbols::named`] for many names at once, in one walk. Names without code have no entry.
     pub fn named_each<'n>(&self, names: impl Iterator<Item = &'n str>) -> HashMap<&'n str, Vec<Symbol<'_>>> {
         let mut found: HashMap<&str, Vec<Symbol<'_>>> = names.map(|n| (n, Vec::new())).collect();

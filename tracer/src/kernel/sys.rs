@@ -30,7 +30,9 @@ pub enum Command {
     BtfLoad = 18,
     BtfGetFdById = 19,
     BtfGetNextId = 23,
+    MapLookupBatch = 24,
     LinkCreate = 28,
+    IterCreate = 33,
 }
 
 impl Command {
@@ -49,7 +51,9 @@ impl Command {
             Command::BtfLoad => "BPF_BTF_LOAD",
             Command::BtfGetFdById => "BPF_BTF_GET_FD_BY_ID",
             Command::BtfGetNextId => "BPF_BTF_GET_NEXT_ID",
+            Command::MapLookupBatch => "BPF_MAP_LOOKUP_BATCH",
             Command::LinkCreate => "BPF_LINK_CREATE",
+            Command::IterCreate => "BPF_ITER_CREATE",
         }
     }
 }
@@ -299,6 +303,18 @@ impl<'a> PerfEventAttr<'a> {
         }
     }
 
+    /// An event that is counted: `kind` and `config` as perf_event_open(2) has them, and how often it overflows.
+    pub fn counted(kind: u32, config: u64, overflow: Overflow) -> Self {
+        /// The bit-field `freq`.
+        const FREQ: u64 = 1 << 10;
+        let mut raw = RawPerfEventAttr::new(kind, config);
+        (raw.sample_period, raw.flags) = match overflow {
+            Overflow::Every(count) => (count, 0),
+            Overflow::Hertz(times) => (times, FREQ),
+        };
+        PerfEventAttr { raw, name: None }
+    }
+
     /// The function's name, if it is a kprobe by name.
     pub fn name(&self) -> Option<&CStr> {
         self.name
@@ -308,6 +324,15 @@ impl<'a> PerfEventAttr<'a> {
     pub fn offset(&self) -> u64 {
         self.raw.config2
     }
+}
+
+/// How often an event that is counted calls a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// Every so many events; nanoseconds for a clock.
+    Every(u64),
+    /// So many times a second.
+    Hertz(u64),
 }
 
 impl fmt::Debug for PerfEventAttr<'_> {
@@ -397,6 +422,24 @@ attrs! {
         key: u64,
         value_or_next_key: u64,
         flags: u64,
+    }
+
+    /// `BPF_MAP_LOOKUP_BATCH` (5.6+).
+    MapBatch for MapLookupBatch {
+        in_batch: u64,
+        out_batch: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map_fd: u32,
+        elem_flags: u64,
+        flags: u64,
+    }
+
+    /// `BPF_ITER_CREATE` (5.8+).
+    IterCreate for IterCreate {
+        link_fd: u32,
+        flags: u32,
     }
 
     /// `BPF_PROG_LOAD`.

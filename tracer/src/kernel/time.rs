@@ -2,6 +2,7 @@
 //!
 //! Programs take the time by `bpf_ktime_get_ns`, which is CLOCK_MONOTONIC.
 
+use std::ffi::CString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// CLOCK_MONOTONIC now, in nanoseconds: what `bpf_ktime_get_ns` would answer.
@@ -52,9 +53,55 @@ impl WallClock {
     }
 }
 
+/// Nanoseconds of one of the kernel's clocks now: CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_TAI, CLOCK_REALTIME.
+pub fn clock(id: libc::clockid_t) -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is a valid struct timespec; a clock that does not exist leaves it as it is.
+    unsafe { libc::clock_gettime(id, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// strftime(3) of a time in seconds since the Unix epoch, in the local time zone. A format with a zero byte, or
+/// one that makes more than 4 KiB, gives nothing.
+pub fn strftime(format: &str, seconds: i64) -> String {
+    let Ok(format) = CString::new(format) else {
+        return String::new();
+    };
+    // SAFETY: all zeros is a valid struct tm: numbers, and a null pointer for the zone's name.
+    let mut broken_down: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both are valid for the call.
+    if unsafe { libc::localtime_r(&raw const seconds, &raw mut broken_down) }.is_null() {
+        return String::new();
+    }
+    let mut text = vec![0_u8; 4096];
+    // SAFETY: `text` has the room that is stated, `format` ends with a zero byte, `broken_down` was filled in above.
+    let length = unsafe {
+        libc::strftime(
+            text.as_mut_ptr().cast(),
+            text.len(),
+            format.as_ptr(),
+            &raw const broken_down,
+        )
+    };
+    text.truncate(length);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_libcs() {
+        let now = clock(libc::CLOCK_REALTIME) as i64 / 1_000_000_000;
+        let text = strftime("%s %%", now);
+        assert_eq!(text, format!("{now} %"));
+        assert_eq!(strftime("a\0b", now), "");
+        assert_eq!(strftime(&"%c".repeat(1000), now), "");
+    }
 
     #[test]
     fn the_clocks_agree() {

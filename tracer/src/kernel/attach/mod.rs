@@ -6,14 +6,18 @@
 //! Deliberately absent: which backend to use ([`super::features`] says what works, the caller chooses) and what is
 //! worth attaching to ([`super::probeable`]).
 
+mod iter;
 mod kprobe;
 mod multi;
+pub mod perf;
 mod tracepoint;
 
 use std::os::fd::OwnedFd;
 
+pub use iter::iterator;
 pub use kprobe::{Kprobe, kprobe};
 pub use multi::{Multi, kprobe_multi, kprobe_multi_by_name};
+pub use perf::perf_event;
 pub use tracepoint::tracepoint;
 
 use super::sys::SysError;

@@ -11,6 +11,7 @@ mod census;
 mod fixture;
 mod index;
 mod raw;
+mod walk;
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

@@ -166,6 +166,22 @@ impl<'a> View<'a> {
         Some(bytes.chunks_exact(8).map(|param| word(param, 4).unwrap_or(0)))
     }
 
+    /// The names of an enum's constants.
+    pub(super) fn enumerators(self, id: u32) -> impl Iterator<Item = &'a str> {
+        let header = self.header(id);
+        let size = match header.map(|h| h.kind) {
+            Some(kind::ENUM) => 8,
+            Some(kind::ENUM64) => 12,
+            _ => 0,
+        };
+        let bytes = header.and_then(|h| {
+            let all = self.of(id).bytes.get(h.rest..h.rest + size * h.vlen as usize)?;
+            Some(all.chunks_exact(size.max(1)))
+        });
+        let each = bytes.into_iter().flatten();
+        each.map(move |constant| self.name(word(constant, 0).unwrap_or(0)))
+    }
+
     /// A name; empty if there is none or if it is not UTF-8.
     pub(super) fn name(self, offset: u32) -> &'a str {
         let raw = if offset < self.own.first_string {

@@ -32,7 +32,7 @@ pub enum Value {
     Text(String),
     /// Raw bytes.
     Buffer(Vec<u8>),
-    /// The frames of a stack, innermost first.
+    /// The frames of a stack, innermost first. Those that start with a tab are not indented.
     Stack(Vec<String>),
     /// An array.
     Array(Vec<Value>),
@@ -85,6 +85,7 @@ impl Value {
             Value::Stack(frames) => {
                 out.push(b'\n');
                 for frame in frames {
+                    let indent = if frame.starts_with('\t') { 0 } else { indent };
                     let _ = writeln!(out, "{:indent$}{frame}", "");
                 }
                 Ok(())

@@ -1,0 +1,89 @@
+//! What scripts ask of BTF by pattern: functions, tracepoints, iterators, enum constants. Each question is a walk
+//! over all types, some milliseconds long.
+
+use ktrail_ebpf::kernel::{KType, Space, TypeId, Types};
+
+use super::KernelBtf;
+use super::raw::kind;
+
+/// What names a tracepoint's prototype.
+const TRACEPOINT: &str = "btf_trace_";
+/// What names an iterator's function.
+const ITERATOR: &str = "bpf_iter_";
+
+impl KernelBtf {
+    /// Every function: its name, and its module, empty for the kernel itself. Sorted.
+    pub fn functions(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for object in &self.objects {
+            let view = self.view(object);
+            let functions = object.bytes.iter().filter(|(_, h)| h.kind == kind::FUNC);
+            found.extend(functions.map(|(_, h)| (view.name(h.name).to_string(), object.name.clone())));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The function of that name in a module (empty or `vmlinux`: the kernel itself), or anywhere.
+    pub fn function(&self, module: Option<&str>, name: &str) -> Option<TypeId> {
+        let Some(module) = module else {
+            return self.by_name(Space::Func, name);
+        };
+        let module = if module == "vmlinux" { "" } else { module };
+        let object = self.objects.iter().position(|o| o.name == module)?;
+        let view = self.view(&self.objects[object]);
+        let mut types = view.own.iter();
+        let (id, _) = types.find(|(_, h)| h.kind == kind::FUNC && view.name(h.name) == name)?;
+        Some(TypeId {
+            object: object as u32,
+            id,
+        })
+    }
+
+    /// Every BTF tracepoint: its name, its module (empty for the kernel itself), and its typedef. Sorted.
+    pub fn tracepoints(&self) -> Vec<(String, String, TypeId)> {
+        let names = self.index().names.iter();
+        let mut found: Vec<_> = names
+            .filter(|((space, _), _)| *space == Space::Typedef)
+            .filter_map(|((_, name), id)| {
+                let name = name.strip_prefix(TRACEPOINT)?;
+                Some((name.to_string(), self.module(*id).to_string(), *id))
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// The names of the BPF iterators: what they pass to programs is a struct of their name. Sorted.
+    pub fn iterators(&self) -> Vec<String> {
+        let functions = self.functions().into_iter();
+        functions
+            .filter_map(|(name, _)| name.strip_prefix(ITERATOR).map(str::to_string))
+            .filter(|name| self.by_name(Space::Struct, &format!("{ITERATOR}_{name}")).is_some())
+            .collect()
+    }
+
+    /// The function that stands for a BPF iterator: what its program names as its attach point.
+    pub fn iterator(&self, name: &str) -> Option<TypeId> {
+        self.by_name(Space::Func, &format!("{ITERATOR}{name}"))
+    }
+
+    /// The value of an enum's constant, and the first enum that has it.
+    pub fn enum_constant(&self, constant: &str) -> Option<(i64, TypeId)> {
+        for (number, object) in (0..).zip(&self.objects) {
+            let view = self.view(object);
+            let mut enums = object.bytes.iter().filter(|(_, h)| matches!(h.kind, kind::ENUM | kind::ENUM64));
+            let Some((id, _)) = enums.find(|(id, _)| view.enumerators(*id).any(|name| name == constant)) else {
+                continue;
+            };
+            let id = TypeId { object: number, id };
+            let Some(KType::Enum { values, .. }) = self.get(id) else {
+                continue;
+            };
+            let value = values.into_iter().find(|(name, _)| name == constant);
+            return value.map(|(_, value)| (value, id));
+        }
+        None
+    }
+}

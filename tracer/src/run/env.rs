@@ -1,0 +1,343 @@
+//! What the compiler of scripts asks of the world, answered by the running kernel.
+//!
+//! Everything is read when it is first asked for: a script without types never reads BTF, one without wildcards
+//! never the list of functions.
+
+use std::cell::OnceCell;
+use std::os::unix::fs::MetadataExt;
+
+use ktrail_ebpf::kernel::{Features as CodegenFeatures, KType, Space, TypeId, Types};
+use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField};
+
+use super::names::LazySymbols;
+use super::pattern::Pattern;
+use crate::kernel::Lacking;
+use crate::kernel::btf::KernelBtf;
+use crate::kernel::features::Features;
+use crate::kernel::maps;
+use crate::kernel::tracefs;
+
+/// The running kernel.
+pub struct MachineEnv {
+    types: MachineTypes,
+    features: OnceCell<Result<Features, Lacking>>,
+    symbols: LazySymbols,
+    /// Names of functions that can be traced, with their modules.
+    functions: OnceCell<Vec<FunctionName>>,
+    only_pid: Option<u32>,
+}
+
+/// The kernel's types, and prototypes without their first parameter.
+#[derive(Default)]
+pub struct MachineTypes(OnceCell<Result<KernelBtf, Lacking>>);
+
+/// In [`TypeId::object`]: the prototype without its first parameter.
+const WITHOUT_FIRST: u32 = 1 << 31;
+
+impl MachineTypes {
+    /// The kernel's BTF.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn btf(&self) -> Result<&KernelBtf, Lacking> {
+        self.0.get_or_init(KernelBtf::load).as_ref().map_err(Clone::clone)
+    }
+}
+
+impl Types for MachineTypes {
+    fn by_name(&self, space: Space, name: &str) -> Option<TypeId> {
+        self.btf().ok()?.by_name(space, name)
+    }
+
+    fn get(&self, id: TypeId) -> Option<KType> {
+        let btf = self.btf().ok()?;
+        if id.object & WITHOUT_FIRST == 0 {
+            return btf.get(id);
+        }
+        let object = id.object & !WITHOUT_FIRST;
+        match btf.get(TypeId { object, ..id })? {
+            KType::Proto {
+                mut params,
+                returns,
+                variadic,
+            } if !params.is_empty() => {
+                params.remove(0);
+                Some(KType::Proto {
+                    params,
+                    returns,
+                    variadic,
+                })
+            }
+            other => Some(other),
+        }
+    }
+}
+
+impl MachineEnv {
+    /// The running kernel; `only_pid` is what `-p` says.
+    pub fn new(only_pid: Option<u32>) -> MachineEnv {
+        MachineEnv {
+            types: MachineTypes::default(),
+            features: OnceCell::new(),
+            symbols: LazySymbols::default(),
+            functions: OnceCell::new(),
+            only_pid,
+        }
+    }
+
+    /// What the kernel can do.
+    ///
+    /// # Errors
+    /// What every use of ktrail needs and this machine lacks.
+    pub fn machine_features(&self) -> Result<&Features, Lacking> {
+        let probe = || Features::probe(self.types.btf()?);
+        self.features.get_or_init(probe).as_ref().map_err(Clone::clone)
+    }
+
+    /// The kernel's types.
+    pub fn machine_types(&self) -> &MachineTypes {
+        &self.types
+    }
+
+    /// The kernel's symbols.
+    pub fn symbols(&self) -> &LazySymbols {
+        &self.symbols
+    }
+
+    /// What ftrace can patch; where it does not say, all code that the kernel has symbols for. Sorted.
+    fn traceable(&self) -> &[FunctionName] {
+        self.functions.get_or_init(|| {
+            let file = tracefs::dir().map(|dir| dir.join("available_filter_functions"));
+            let text = file.and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+            let mut functions: Vec<_> = String::from_utf8_lossy(&text).lines().map(listed).collect();
+            if functions.is_empty()
+                && let Some(symbols) = self.symbols.get()
+            {
+                let code = symbols.code().filter(|s| s.module != "bpf");
+                functions.extend(code.map(|s| function(s.name, s.module)));
+            }
+            // What the compiler made of a function is no function of its own.
+            functions.retain(|f| !f.name.starts_with("__ftrace_invalid_address___"));
+            functions.sort_unstable();
+            functions.dedup();
+            functions
+        })
+    }
+}
+
+fn function(name: &str, module: &str) -> FunctionName {
+    FunctionName {
+        name: name.into(),
+        module: (!module.is_empty()).then(|| module.into()),
+    }
+}
+
+/// A line of available_filter_functions: `NAME` or `NAME [MODULE]`.
+fn listed(line: &str) -> FunctionName {
+    match line.split_once(" [") {
+        Some((name, module)) => function(name, module.trim_end_matches(']')),
+        None => function(line.trim(), ""),
+    }
+}
+
+fn in_module(wanted: Option<&Pattern>, module: Option<&str>) -> bool {
+    wanted.is_none_or(|w| w.matches(module.unwrap_or("vmlinux")))
+}
+
+impl ScriptEnv for MachineEnv {
+    fn types(&self) -> &dyn Types {
+        &self.types
+    }
+
+    fn features(&self) -> &CodegenFeatures {
+        static NONE: std::sync::OnceLock<CodegenFeatures> = std::sync::OnceLock::new();
+        match self.machine_features() {
+            Ok(features) => &features.codegen,
+            // The run ends with the reason before anything is loaded.
+            Err(_) => NONE.get_or_init(CodegenFeatures::default),
+        }
+    }
+
+    fn functions(&self, module: Option<&str>, pattern: &str, purpose: For) -> Vec<FunctionName> {
+        let wanted = module.map(Pattern::new);
+        let exact = !Pattern::is_wild(pattern) && !module.is_some_and(Pattern::is_wild);
+        if exact {
+            let found = self.types.btf().ok().and_then(|btf| {
+                let id = btf.function(module, pattern)?;
+                Some(function(pattern, btf.module(id)))
+            });
+            if found.is_some() || purpose == For::Fentry {
+                return found.into_iter().collect();
+            }
+            // Code without a type: only the symbols know it.
+            let symbols = self.symbols.get().map(|s| s.named(pattern)).unwrap_or_default();
+            let mut named = symbols.iter().map(|s| function(s.name, s.module));
+            return named
+                .find(|f| in_module(wanted.as_ref(), f.module.as_deref()))
+                .into_iter()
+                .collect();
+        }
+        let name = Pattern::new(pattern);
+        let all = self.traceable().iter();
+        let mut found: Vec<FunctionName> = all
+            .filter(|f| name.matches(&f.name) && in_module(wanted.as_ref(), f.module.as_deref()))
+            .cloned()
+            .collect();
+        if purpose == For::Fentry {
+            let typed = self.types.btf().map(KernelBtf::functions).unwrap_or_default();
+            found.retain(|f| {
+                let key = (f.name.clone(), f.module.clone().unwrap_or_default());
+                typed.binary_search(&key).is_ok()
+            });
+        }
+        found
+    }
+
+    fn tracepoints(&self, category: &str, pattern: &str) -> Vec<(String, String)> {
+        let (wanted, name) = (Pattern::new(category), Pattern::new(pattern));
+        let categories = match Pattern::is_wild(category) {
+            true => tracefs::categories(),
+            false => vec![category.to_string()],
+        };
+        let mut found = Vec::new();
+        for category in categories.into_iter().filter(|c| wanted.matches(c)) {
+            let events = match Pattern::is_wild(pattern) {
+                true => tracefs::events(&category),
+                false => vec![pattern.to_string()],
+            };
+            let events = events.into_iter().filter(|e| name.matches(e));
+            found.extend(
+                events
+                    .filter(|e| tracefs::id(&category, e).is_some())
+                    .map(|e| (category.clone(), e)),
+            );
+        }
+        found
+    }
+
+    fn tracepoint_fields(&self, category: &str, name: &str) -> Option<Vec<TracepointField>> {
+        tracefs::fields(category, name)
+    }
+
+    fn raw_tracepoints(&self, module: Option<&str>, pattern: &str) -> Vec<FunctionName> {
+        let (wanted, name) = (module.map(Pattern::new), Pattern::new(pattern));
+        let all = self.types.btf().map(KernelBtf::tracepoints).unwrap_or_default();
+        all.iter()
+            .filter(|(n, ..)| name.matches(n))
+            .map(|(name, module, _)| function(name, module))
+            .filter(|f| in_module(wanted.as_ref(), f.module.as_deref()))
+            .collect()
+    }
+
+    fn prototype(&self, function: &FunctionName) -> Option<TypeId> {
+        let btf = self.types.btf().ok()?;
+        let module = function.module.as_deref().unwrap_or("vmlinux");
+        match btf.get(btf.function(Some(module), &function.name)?)? {
+            KType::Func { proto, .. } => Some(proto),
+            _ => None,
+        }
+    }
+
+    fn raw_tracepoint_prototype(&self, tracepoint: &FunctionName) -> Option<TypeId> {
+        let btf = self.types.btf().ok()?;
+        let module = tracepoint.module.as_deref().unwrap_or_default();
+        let all = btf.tracepoints();
+        let (.., typedef) = all
+            .iter()
+            .find(|(n, m, _)| *n == tracepoint.name && m == module)?;
+        let KType::Typedef { to, .. } = btf.get(*typedef)? else {
+            return None;
+        };
+        let KType::Ptr(proto) = btf.get(to)? else {
+            return None;
+        };
+        Some(TypeId {
+            object: proto.object | WITHOUT_FIRST,
+            ..proto
+        })
+    }
+
+    fn iterators(&self, pattern: &str) -> Vec<String> {
+        let name = Pattern::new(pattern);
+        let all = self.types.btf().map(KernelBtf::iterators).unwrap_or_default();
+        all.into_iter().filter(|n| name.matches(n)).collect()
+    }
+
+    fn enum_constant(&self, name: &str) -> Option<(i64, TypeId)> {
+        self.types.btf().ok()?.enum_constant(name)
+    }
+
+    fn kernel_symbol(&self, name: &str) -> Option<u64> {
+        self.symbols.get()?.address(name)
+    }
+
+    fn cgroup_id(&self, path: &str) -> Option<u64> {
+        std::fs::metadata(path).ok().map(|m| m.ino())
+    }
+
+    fn possible_cpus(&self) -> u32 {
+        maps::possible_cpus() as u32
+    }
+
+    fn similar_functions(&self, name: &str) -> Vec<String> {
+        let typed = self.types.btf().map(KernelBtf::functions).unwrap_or_default();
+        let mut near: Vec<(usize, &str)> = typed
+            .iter()
+            .filter_map(|(n, _)| Some((distance(name, n)?, n.as_str())))
+            .collect();
+        near.sort_unstable();
+        near.dedup();
+        near.into_iter().take(3).map(|(_, n)| n.to_string()).collect()
+    }
+
+    fn only_pid(&self) -> Option<u32> {
+        self.only_pid
+    }
+}
+
+/// How many letters differ, if they are few for names of that length: insertions, deletions, replacements.
+fn distance(a: &str, b: &str) -> Option<usize> {
+    let most = (a.len() / 4).clamp(1, 3);
+    if a.len().abs_diff(b.len()) > most {
+        return None;
+    }
+    let b = b.as_bytes();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    (row[b.len()] <= most).then_some(row[b.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_lines() {
+        assert_eq!(listed("tcp_connect"), function("tcp_connect", ""));
+        assert_eq!(listed("veth_xmit [veth]"), function("veth_xmit", "veth"));
+    }
+
+    #[test]
+    fn near_names() {
+        assert_eq!(distance("nf_hok_slow", "nf_hook_slow"), Some(1));
+        assert_eq!(distance("tcp_conect", "tcp_connect"), Some(1));
+        assert_eq!(distance("tcp_connect", "udp_sendmsg"), None);
+        assert_eq!(distance("abc", "abc"), Some(0));
+    }
+
+    #[test]
+    fn modules_have_names() {
+        let vmlinux = Pattern::new("vmlinux");
+        assert!(in_module(Some(&vmlinux), None));
+        assert!(!in_module(Some(&vmlinux), Some("veth")));
+        assert!(in_module(None, Some("veth")));
+    }
+}

@@ -1,0 +1,475 @@
+//! From a compiled script to programs in the kernel: maps, code, attachments.
+//!
+//! Everything stays attached while [`Loaded`] lives.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use anyhow::{Context, anyhow};
+use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
+use ktrail_ebpf::script::output::{AttachPoint, Compiled, Period, Probe, STATE, STATE_SIZE, Target};
+
+use super::env::MachineEnv;
+use crate::kernel::attach::{self, Attached, Link, Multi, perf};
+use crate::kernel::btf;
+use crate::kernel::features::Features;
+use crate::kernel::maps::{self, Maps};
+use crate::kernel::program::{AttachType, LoadError, LoadOptions, Program, load};
+use crate::kernel::sys::{Overflow, PerfEventAttr};
+use crate::kernel::tracefs;
+
+/// A script's programs in the kernel.
+pub struct Loaded {
+    /// Its maps.
+    pub maps: Rc<Maps>,
+    begin: Vec<Program>,
+    end: Vec<Program>,
+    /// Programs that are to be attached, with their code.
+    waiting: Vec<Waiting>,
+    attached: Vec<Attached>,
+    iterators: Vec<(Link, File)>,
+    /// Attach points, BEGIN and END included.
+    pub count: usize,
+    /// Remarks about attach points that could not be served.
+    pub notes: Vec<String>,
+}
+
+struct Waiting {
+    probe: Probe,
+    object: Object,
+}
+
+/// A probe's code, as far as its kind is concerned.
+enum Kind {
+    Begin,
+    End,
+    Other,
+}
+
+fn kind(probe: &Probe) -> Kind {
+    match probe.targets.first().map(|t| &t.attach) {
+        Some(AttachPoint::Begin) => Kind::Begin,
+        Some(AttachPoint::End) => Kind::End,
+        _ => Kind::Other,
+    }
+}
+
+/// Generate the code of every probe.
+///
+/// # Errors
+/// What the kernel lacks or what does not fit its limits.
+pub fn generate(compiled: &Compiled, features: &Features) -> Result<Vec<Object>, codegen::Error> {
+    let options = Options {
+        packet: PacketAccess::KernelRead,
+        features: &features.codegen,
+    };
+    let probes = compiled.probes.iter();
+    probes.map(|p| codegen::generate(&p.program, &options)).collect()
+}
+
+impl Loaded {
+    /// Create the maps, and load what can be loaded before it is known where it attaches.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(compiled: &Compiled, objects: Vec<Object>) -> anyhow::Result<Loaded> {
+        let mut maps = Maps::default();
+        for object in &objects {
+            maps.add(&object.maps)?;
+        }
+        let own: Vec<_> = compiled.maps.iter().map(|m| m.decl.clone()).collect();
+        let stacks: Vec<_> = compiled.stacks.iter().map(|s| s.decl.clone()).collect();
+        maps.add(&own)?;
+        maps.add(&stacks)?;
+        let mut loaded = Loaded {
+            maps: Rc::new(maps),
+            begin: vec![],
+            end: vec![],
+            waiting: vec![],
+            attached: vec![],
+            iterators: vec![],
+            count: 0,
+            notes: vec![],
+        };
+        for (probe, object) in compiled.probes.iter().zip(objects) {
+            match kind(probe) {
+                Kind::Begin => loaded.begin.push(loaded.load(&object, &LoadOptions::default())?),
+                Kind::End => loaded.end.push(loaded.load(&object, &LoadOptions::default())?),
+                Kind::Other => loaded.waiting.push(Waiting {
+                    probe: probe.clone(),
+                    object,
+                }),
+            }
+        }
+        loaded.count = loaded.begin.len() + loaded.end.len();
+        Ok(loaded)
+    }
+
+    fn load(&self, object: &Object, options: &LoadOptions<'_>) -> Result<Program, LoadError> {
+        load(object, &self.maps, options)
+    }
+
+    /// Put a number into the state that all programs see; nothing if none looks at it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_state(&self, offset: u32, value: u64) -> anyhow::Result<()> {
+        let Some(map) = self.maps.get(STATE) else {
+            return Ok(());
+        };
+        let key = 0_u32.to_ne_bytes();
+        let mut state = map.lookup(&key)?.unwrap_or_else(|| vec![0; STATE_SIZE as usize]);
+        state[offset as usize..][..8].copy_from_slice(&value.to_ne_bytes());
+        Ok(map.update(&key, &state)?)
+    }
+
+    /// A number of the state that all programs see.
+    pub fn state(&self, offset: u32) -> u64 {
+        let state = self
+            .maps
+            .get(STATE)
+            .and_then(|m| m.lookup(&0_u32.to_ne_bytes()).ok()?);
+        let state = state.unwrap_or_default();
+        let bytes = state.get(offset as usize..offset as usize + 8);
+        bytes.map_or(0, |b| u64::from_ne_bytes(b.try_into().expect("eight bytes")))
+    }
+
+    /// Run BEGIN.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn run_begin(&self) -> anyhow::Result<()> {
+        self.begin.iter().try_for_each(|p| run(p, "BEGIN"))
+    }
+
+    /// Run END.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn run_end(&self) -> anyhow::Result<()> {
+        self.end.iter().try_for_each(|p| run(p, "END"))
+    }
+
+    /// True if something can still happen by itself: there is more than BEGIN, END and iterators.
+    pub fn waits(&self) -> bool {
+        !self.attached.is_empty()
+    }
+
+    /// Attach all programs that are not attached yet.
+    ///
+    /// # Errors
+    /// The kernel's, where a whole probe could not be attached.
+    pub fn attach(&mut self, env: &MachineEnv) -> anyhow::Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let features = env.machine_features()?.clone();
+        let mut attacher = Attacher {
+            loaded: self,
+            env,
+            features,
+            addresses: HashMap::new(),
+        };
+        attacher.resolve(&waiting)?;
+        for Waiting { probe, object } in &waiting {
+            attacher.probe(probe, object)?;
+        }
+        Ok(())
+    }
+
+    /// Run the iterators, each over everything that there is.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn run_iterators(&mut self) -> anyhow::Result<()> {
+        for (_, reader) in &mut self.iterators {
+            // What a program writes comes through the ring: there is nothing to read but the end.
+            let mut nothing = [0_u8; 4096];
+            while reader.read(&mut nothing).context("iterator")? > 0 {}
+        }
+        self.iterators.clear();
+        Ok(())
+    }
+
+    /// Detach everything.
+    pub fn detach(&mut self) {
+        for attached in self.attached.drain(..) {
+            attached.detach();
+        }
+    }
+}
+
+/// Raw tracepoint programs run without a tracepoint.
+fn run(program: &Program, name: &str) -> anyhow::Result<()> {
+    // The context is an array of arguments: none is looked at.
+    program
+        .test_run_args(&[0; 12])
+        .with_context(|| format!("can't run {name}"))?;
+    Ok(())
+}
+
+/// What attaching looks things up in.
+struct Attacher<'a> {
+    loaded: &'a mut Loaded,
+    env: &'a MachineEnv,
+    features: Features,
+    /// Functions' addresses by name, with their modules (empty: the kernel itself).
+    addresses: HashMap<String, Vec<(String, u64)>>,
+}
+
+impl Attacher<'_> {
+    /// Look up all functions that are probed by address, in one walk over the symbols.
+    fn resolve(&mut self, waiting: &[Waiting]) -> anyhow::Result<()> {
+        let targets = waiting.iter().flat_map(|w| &w.probe.targets);
+        let names: HashSet<&str> = targets
+            .filter_map(|t| match &t.attach {
+                AttachPoint::Kprobe { func, .. } => Some(func.as_str()),
+                _ => None,
+            })
+            .collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let symbols = self.env.symbols().get();
+        let symbols = symbols.ok_or_else(|| {
+            anyhow!("kprobes need the kernel's symbols: run as root with kernel.kptr_restrict at most 1")
+        })?;
+        for (name, found) in symbols.named_each(names.into_iter()) {
+            let found = found.iter().map(|s| (s.module.to_string(), s.addr));
+            self.addresses.insert(name.into(), found.collect());
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, probe: &Probe, object: &Object) -> anyhow::Result<()> {
+        match &probe.targets[0].attach {
+            AttachPoint::Kprobe { .. } => self.kprobes(probe, object),
+            AttachPoint::Fentry { ret, .. } => {
+                let when = match ret {
+                    true => AttachType::TraceFexit,
+                    false => AttachType::TraceFentry,
+                };
+                self.each(probe, |this, target| this.tracing(object, target, when))
+            }
+            AttachPoint::RawTracepoint { .. } => self.each(probe, |this, target| {
+                this.tracing(object, target, AttachType::TraceRawTp)
+            }),
+            AttachPoint::Iter { .. } => self.each(probe, |this, target| this.iterator(object, target)),
+            AttachPoint::Tracepoint { .. } => {
+                let program = self.loaded.load(object, &LoadOptions::default())?;
+                self.each(probe, |_, target| tracepoint(&program, target, probe.uses_cookie))
+            }
+            AttachPoint::Interval { .. }
+            | AttachPoint::Profile(_)
+            | AttachPoint::Software { .. }
+            | AttachPoint::Hardware { .. } => {
+                let program = self.loaded.load(object, &LoadOptions::default())?;
+                self.each(probe, |_, target| counted(&program, &target.attach))
+            }
+            AttachPoint::Begin | AttachPoint::End => Ok(()),
+        }
+    }
+
+    /// Attach a probe's targets one by one. If some of many can't be, they are counted; if none can, that is an
+    /// error.
+    fn each(
+        &mut self,
+        probe: &Probe,
+        mut attach: impl FnMut(&mut Self, &Target) -> anyhow::Result<Vec<Link>>,
+    ) -> anyhow::Result<()> {
+        let mut attached = Attached::default();
+        let mut refused = Vec::new();
+        for target in &probe.targets {
+            match attach(self, target) {
+                Ok(links) => {
+                    attached.links.extend(links);
+                    attached.count += 1;
+                }
+                Err(error) => refused.push(error.context(format!("can't attach {}", target.name))),
+            }
+        }
+        self.keep(probe, attached, refused)
+    }
+
+    fn keep(&mut self, probe: &Probe, attached: Attached, refused: Vec<anyhow::Error>) -> anyhow::Result<()> {
+        let (some, all) = (attached.count, probe.targets.len());
+        self.loaded.count += some;
+        // An iterator's link is kept elsewhere.
+        if !attached.links.is_empty() {
+            self.loaded.attached.push(attached);
+        }
+        match refused.into_iter().next() {
+            Some(error) if some == 0 => Err(error),
+            Some(error) => {
+                let missing = all.saturating_sub(some);
+                self.loaded
+                    .notes
+                    .push(format!("{missing} of {all} not attached; the first: {error:#}"));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn kprobes(&mut self, probe: &Probe, object: &Object) -> anyhow::Result<()> {
+        let mut points = Vec::new();
+        let mut unknown = Vec::new();
+        let (mut at_return, mut offsets) = (false, false);
+        for target in &probe.targets {
+            let AttachPoint::Kprobe {
+                func,
+                module,
+                offset,
+                ret,
+            } = &target.attach
+            else {
+                continue;
+            };
+            at_return = *ret;
+            offsets |= *offset != 0;
+            let found = self.addresses.get(func).map_or(&[][..], Vec::as_slice);
+            let wanted = module.as_deref().map(|m| if m == "vmlinux" { "" } else { m });
+            let before = points.len();
+            let found = found.iter().filter(|(m, _)| wanted.is_none_or(|w| w == m));
+            points.extend(found.map(|(_, addr)| attach::Target {
+                addr: addr + offset,
+                cookie: target.cookie,
+            }));
+            if points.len() == before {
+                unknown.push(anyhow!(
+                    "can't attach {}: there is no code of that name",
+                    target.name
+                ));
+            }
+        }
+        let attached = match points.is_empty() {
+            true => Attached::default(),
+            false => self.kprobe_points(object, &points, at_return, offsets)?,
+        };
+        // Functions of one name count once.
+        let count = probe.targets.len() - unknown.len();
+        let refused = attached.refused.iter().map(|r| {
+            let name = self.name_of(r.target.addr);
+            anyhow::Error::from(r.error).context(format!("can't attach {name}"))
+        });
+        let refused: Vec<_> = unknown.into_iter().chain(refused).collect();
+        let attached = Attached {
+            count: count.min(attached.count),
+            ..attached
+        };
+        self.keep(probe, attached, refused)
+    }
+
+    fn name_of(&self, addr: u64) -> String {
+        let symbol = self.env.symbols().get().and_then(|s| s.at(addr));
+        symbol.map_or_else(|| format!("{addr:#x}"), |(s, _)| s.name.to_string())
+    }
+
+    /// One link for all where the kernel has that, else one probe each.
+    fn kprobe_points(
+        &self,
+        object: &Object,
+        points: &[attach::Target],
+        at_return: bool,
+        offsets: bool,
+    ) -> anyhow::Result<Attached> {
+        let multi = self.features.kprobe_multi.is_ok() && !offsets;
+        if multi {
+            let options = LoadOptions {
+                attach_type: Some(AttachType::TraceKprobeMulti),
+                ..LoadOptions::default()
+            };
+            let when = if at_return { Multi::Return } else { Multi::Entry };
+            let program = self.loaded.load(object, &options)?;
+            // What ftrace can't patch, a breakpoint may: so a refusal is not the end.
+            if let Ok(attached) = attach::kprobe_multi(&program, points, when) {
+                return Ok(attached);
+            }
+        }
+        let mut how = self.features.kprobe.clone().map_err(anyhow::Error::from)?;
+        how.at_return = at_return;
+        let program = self.loaded.load(object, &LoadOptions::default())?;
+        Ok(attach::kprobe(&program, points, &how, &|_, _| true)?)
+    }
+
+    /// Load a program for one function or BTF tracepoint, and attach it.
+    fn tracing(&mut self, object: &Object, target: &Target, when: AttachType) -> anyhow::Result<Vec<Link>> {
+        let program = self.load_tracing(object, target, when)?;
+        Ok(vec![attach::tracepoint(&program)?])
+    }
+
+    fn iterator(&mut self, object: &Object, target: &Target) -> anyhow::Result<Vec<Link>> {
+        let program = self.load_tracing(object, target, AttachType::TraceIter)?;
+        let iterator = attach::iterator(&program)?;
+        self.loaded.iterators.push(iterator);
+        Ok(vec![])
+    }
+
+    fn load_tracing(&self, object: &Object, target: &Target, when: AttachType) -> anyhow::Result<Program> {
+        let types = self.env.machine_types().btf()?;
+        let (found, module) = match &target.attach {
+            AttachPoint::Fentry { func, module, .. } => {
+                let module = module.as_deref().unwrap_or_default();
+                (types.function(Some(module), func), module)
+            }
+            AttachPoint::RawTracepoint { name, module } => {
+                let module = module.as_deref().unwrap_or_default();
+                let all = types.tracepoints();
+                let found = all.into_iter().find(|(n, m, _)| n == name && m == module);
+                (found.map(|(.., id)| id), module)
+            }
+            AttachPoint::Iter { name, .. } => (types.iterator(name), ""),
+            _ => (None, ""),
+        };
+        let id = found.with_context(|| format!("the kernel's BTF has no {}", target.name))?;
+        let module = match module {
+            "" | "vmlinux" => None,
+            module => Some(btf::object_fd(module)?),
+        };
+        let options = LoadOptions {
+            attach_type: Some(when),
+            attach_btf_id: id.id,
+            attach_btf_obj: module.as_ref().map(OwnedFd::as_fd),
+            name: None,
+        };
+        Ok(self.loaded.load(object, &options)?)
+    }
+}
+
+fn tracepoint(program: &Program, target: &Target, uses_cookie: bool) -> anyhow::Result<Vec<Link>> {
+    let AttachPoint::Tracepoint { category, name } = &target.attach else {
+        return Err(anyhow!("{} is no tracepoint", target.name));
+    };
+    let id = tracefs::id(category, name).context("tracefs has no such tracepoint")?;
+    let attr = PerfEventAttr::tracepoint(id);
+    let cookie = uses_cookie.then_some(target.cookie);
+    Ok(vec![attach::perf_event(program, &attr, 0, cookie)?])
+}
+
+/// Timers and counters: on one CPU or on each.
+fn counted(program: &Program, attach: &AttachPoint) -> anyhow::Result<Vec<Link>> {
+    let clock = |overflow| PerfEventAttr::counted(perf::SOFTWARE, perf::CPU_CLOCK, overflow);
+    let attr = match *attach {
+        AttachPoint::Interval { ns } => clock(Overflow::Every(ns)),
+        AttachPoint::Profile(Period::Hertz(hertz)) => clock(Overflow::Hertz(hertz)),
+        AttachPoint::Profile(Period::Ns(ns)) => clock(Overflow::Every(ns)),
+        AttachPoint::Software { event, period } => {
+            PerfEventAttr::counted(perf::SOFTWARE, event, Overflow::Every(period))
+        }
+        AttachPoint::Hardware {
+            perf_type,
+            event,
+            period,
+        } => PerfEventAttr::counted(perf_type, event, Overflow::Every(period)),
+        _ => return Err(anyhow!("not an event that is counted")),
+    };
+    let mut cpus = maps::online_cpus();
+    if matches!(attach, AttachPoint::Interval { .. }) {
+        cpus.truncate(1);
+    }
+    let links = cpus
+        .into_iter()
+        .map(|cpu| attach::perf_event(program, &attr, cpu, None));
+    Ok(links.collect::<Result<_, _>>()?)
+}

@@ -10,6 +10,7 @@ pub mod features;
 pub mod maps;
 pub mod places;
 pub mod probeable;
+pub mod process;
 pub mod program;
 pub mod ring;
 pub mod symbols;

@@ -2,9 +2,12 @@
 
 pub mod decode;
 pub mod env;
+pub mod events;
 pub mod format;
 pub mod load;
 pub mod names;
 mod pattern;
+pub mod session;
 mod syscalls;
+pub mod tables;
 mod user_symbols;

@@ -1,0 +1,292 @@
+//! What records ask for: printing, clearing, ending.
+
+use std::io::{Read, Write};
+use std::process::Command;
+use std::rc::Rc;
+
+use anyhow::{Context, bail};
+use ktrail_ebpf::ir::Span;
+use ktrail_ebpf::script::Diagnostic;
+use ktrail_ebpf::script::ast;
+use ktrail_ebpf::script::output::{Action, Compiled, EventInfo, Field, RECORD_HEADER, Stream};
+use ktrail_ebpf::script::types::Ty;
+
+use super::decode::{Decoder, integer};
+use super::format::{Content, Output, OutputFormat, Value, printf};
+use super::names::wall_clock;
+use super::tables::Table;
+use crate::kernel::maps::Maps;
+use crate::kernel::time::WallClock;
+
+/// The text of a script and what it is called, for messages that point into it.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file's name; `stdin` for a program on the command line.
+    pub name: String,
+    /// The text.
+    pub text: String,
+}
+
+impl Source {
+    /// A warning at a place in it.
+    pub fn warning(&self, span: Span, message: &str) -> String {
+        Diagnostic::warning(place(span), message).render(&self.name, &self.text)
+    }
+
+    /// An error at a place in it.
+    pub fn error(&self, span: Span, message: &str) -> String {
+        Diagnostic::error(place(span), message).render(&self.name, &self.text)
+    }
+}
+
+fn place(span: Span) -> ast::Span {
+    ast::Span {
+        start: span.start,
+        end: span.end,
+    }
+}
+
+/// A record, taken out of a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    /// All of it, header included.
+    pub bytes: Vec<u8>,
+}
+
+impl Record {
+    /// A record by its bytes; None if they are too few for a header.
+    pub fn new(bytes: &[u8]) -> Option<Record> {
+        let time = bytes.get(8..RECORD_HEADER as usize)?;
+        Some(Record {
+            time: integer(time, 8, false) as u64,
+            bytes: bytes.to_vec(),
+        })
+    }
+}
+
+/// Does what records ask for.
+pub struct Actor<'a, W: Write> {
+    /// The script.
+    pub compiled: &'a Compiled,
+    /// Its maps.
+    pub maps: Rc<Maps>,
+    /// How bytes become values.
+    pub decoder: Decoder<'a>,
+    /// Its text.
+    pub source: &'a Source,
+    /// Where printing goes.
+    pub out: Output<W>,
+    /// Show what debugf says.
+    pub debug: bool,
+    /// The relation of the programs' clock and the wall's.
+    pub clock: WallClock,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Go on.
+    Continue,
+    /// exit() was called with this code.
+    Exit(u8),
+}
+
+impl<W: Write> Actor<'_, W> {
+    /// Do what a record asks for.
+    ///
+    /// # Errors
+    /// When output can't be written or a map can't be read.
+    pub fn act(&mut self, record: &Record) -> anyhow::Result<Next> {
+        let compiled = self.compiled;
+        let index = integer(&record.bytes, 8, false) as usize;
+        let Some(EventInfo {
+            action, size, span, ..
+        }) = compiled.events.get(index)
+        else {
+            bail!("the ring holds a record of an unknown kind, {index}");
+        };
+        if record.bytes.len() < *size as usize {
+            bail!("a record of kind {index} has {} bytes, not {size}", record.bytes.len());
+        }
+        match action {
+            Action::Printf {
+                format,
+                args,
+                stream,
+            } => {
+                let text = printf(format, &self.values(record, args));
+                self.print(&text, *stream, *span)?;
+            }
+            Action::Print(field) => {
+                let value = self.value(record, field);
+                self.out.value(&value)?;
+            }
+            Action::PrintEntry { map, key, value } => {
+                self.print_entry(record, *map, key.as_ref(), value.as_ref())?;
+            }
+            Action::PrintMap { map, top, div } => {
+                let top = self.number(record, top.as_ref());
+                let div = self.number(record, div.as_ref());
+                self.print_map(*map, top, div)?;
+            }
+            Action::Clear { map } => self.table(*map)?.clear()?,
+            Action::Zero { map } => self.table(*map)?.zero()?,
+            Action::Time { format } => {
+                let wall = (record.time as i64).wrapping_add(self.clock.offset());
+                let text = wall_clock(wall, format);
+                self.out.text("time", text.as_bytes())?;
+            }
+            Action::Cat { format, args } => {
+                let name = printf(format, &self.values(record, args));
+                self.cat(&String::from_utf8_lossy(&name), *span)?;
+            }
+            Action::System { format, args } => {
+                let command = printf(format, &self.values(record, args));
+                self.system(&String::from_utf8_lossy(&command))?;
+            }
+            Action::Join {
+                count,
+                strings,
+                separator,
+            } => {
+                let count = self.number(record, Some(count)) as usize;
+                let strings = match self.value(record, strings) {
+                    Value::Array(strings) => strings,
+                    other => vec![other],
+                };
+                let parts: Vec<Vec<u8>> = strings.iter().take(count).map(Value::text).collect();
+                let mut text = parts.join(separator.as_bytes());
+                text.push(b'\n');
+                self.out.text("join", &text)?;
+            }
+            Action::Exit { code } => {
+                return Ok(Next::Exit(self.number(record, code.as_ref()) as u8));
+            }
+            Action::SkbOutput => bail!("skboutput() is not supported"),
+        }
+        Ok(Next::Continue)
+    }
+
+    /// Print all maps that hold something, in the order of their names.
+    ///
+    /// # Errors
+    /// When output can't be written or a map can't be read.
+    pub fn print_all(&mut self) -> anyhow::Result<()> {
+        for map in 0..self.compiled.maps.len() {
+            if self.table(map)?.is_set()? {
+                self.print_map(map, 0, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A map of the script.
+    ///
+    /// # Errors
+    /// If it was never made, which is a bug.
+    fn table(&self, map: usize) -> anyhow::Result<Table<'_>> {
+        let info = self.compiled.maps.get(map).context("a map of an unknown number")?;
+        let map = self.maps.get(&info.decl.name);
+        let map = map.with_context(|| format!("map {} was not made", info.name))?;
+        Ok(Table { info, map })
+    }
+
+    fn print_map(&mut self, map: usize, top: u64, div: u64) -> anyhow::Result<()> {
+        let content = self.table(map)?.content(&self.decoder)?.arranged(top, div);
+        if !content.is_empty() {
+            self.out.map(&self.compiled.maps[map].name, &content)?;
+        }
+        Ok(())
+    }
+
+    fn print_entry(
+        &mut self,
+        record: &Record,
+        map: usize,
+        key: Option<&Field>,
+        value: Option<&Field>,
+    ) -> anyhow::Result<()> {
+        let table = self.table(map)?;
+        let value = match (value, key) {
+            (Some(field), _) => Some(self.value(record, field)),
+            (None, Some(key)) => {
+                let from = key.off as usize;
+                let bytes = &record.bytes[from..from + table.map.decl().key_size as usize];
+                table.entry(&self.decoder, bytes)?
+            }
+            (None, None) => table.entry(&self.decoder, &[])?,
+        };
+        // A key that is gone meanwhile has nothing to print.
+        let Some(value) = value else {
+            return Ok(());
+        };
+        let content = match key {
+            Some(key) => Content::Keyed(vec![(self.value(record, key), value)]),
+            None => Content::Scalar(value),
+        };
+        self.out.map(&self.compiled.maps[map].name, &content)?;
+        Ok(())
+    }
+
+    fn value(&self, record: &Record, field: &Field) -> Value {
+        let bytes = record.bytes.get(field.off as usize..).unwrap_or_default();
+        self.decoder.value(&field.ty, bytes)
+    }
+
+    fn values(&self, record: &Record, fields: &[Field]) -> Vec<Value> {
+        fields.iter().map(|f| self.value(record, f)).collect()
+    }
+
+    /// A number that an action takes; 0 if it has none.
+    fn number(&self, record: &Record, field: Option<&Field>) -> u64 {
+        let Some(Field { off, ty }) = field else {
+            return 0;
+        };
+        let bytes = record.bytes.get(*off as usize..).unwrap_or_default();
+        let (size, signed) = match ty {
+            Ty::Int { size, signed } => (*size, *signed),
+            _ => (8, false),
+        };
+        integer(bytes, size, signed) as u64
+    }
+
+    fn print(&mut self, text: &[u8], stream: Stream, span: Span) -> anyhow::Result<()> {
+        let line = || String::from_utf8_lossy(text).trim_end_matches('\n').to_string();
+        match stream {
+            Stream::Stdout => self.out.text("printf", text)?,
+            Stream::Error => eprint!("{}", self.source.error(span, &line())),
+            Stream::Warning => eprint!("{}", self.source.warning(span, &line())),
+            Stream::Debug if self.debug => eprintln!("DEBUG: {}", line()),
+            Stream::Debug => {}
+        }
+        Ok(())
+    }
+
+    fn cat(&mut self, name: &str, span: Span) -> anyhow::Result<()> {
+        let most = self.compiled.config.max_cat_bytes;
+        let mut text = Vec::new();
+        let read = std::fs::File::open(name).and_then(|file| file.take(most).read_to_end(&mut text));
+        match read {
+            Ok(_) => self.out.text("cat", &text)?,
+            Err(error) => eprint!("{}", self.source.warning(span, &format!("cat {name}: {error}"))),
+        }
+        Ok(())
+    }
+
+    fn system(&mut self, command: &str) -> anyhow::Result<()> {
+        // What was printed before comes first.
+        self.out.flush()?;
+        let run = Command::new("/bin/sh").args(["-c", command]).output();
+        let output = run.with_context(|| format!("system({command:?})"))?;
+        std::io::stderr().write_all(&output.stderr)?;
+        self.out.text("syscall", &output.stdout)?;
+        Ok(())
+    }
+
+    /// True if the output is for people.
+    pub fn is_text(&self) -> bool {
+        self.out.format() == OutputFormat::Text
+    }
+}

@@ -24,10 +24,11 @@ mod report;
 
 use crate::artifact;
 use crate::kernel::Kernel;
-use crate::setup::{LAB_PACKAGES, host_packages};
+use crate::setup::{LAB_PACKAGES, host_packages, progress};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use report::Report;
+use std::time::Instant;
 
 pub use guests::guest_files;
 
@@ -66,6 +67,7 @@ enum Group {
 /// Runs the subcommand; gives its exit code.
 pub fn run(options: &Options) -> Result<u8> {
     let wanted = |group| options.only.is_empty() || options.only.contains(&group);
+    let started = Instant::now();
     host_packages(LAB_PACKAGES)?;
     let mut report = Report::default();
     if wanted(Group::Source) {
@@ -97,5 +99,6 @@ pub fn run(options: &Options) -> Result<u8> {
         }
     }
     report.write(&artifact::root().join("target/test-results.txt"))?;
+    progress(&format!("all tests took {} s", started.elapsed().as_secs()));
     Ok(report.close())
 }

@@ -263,8 +263,7 @@ impl Resolver<'_> {
                 .map(|(port, _)| u32::from(*port))
         };
         let (tcp, udp) = (of(Transport::Tcp), of(Transport::Udp));
-        if tcp.is_some() && tcp == udp {
-            let port = tcp.expect("just seen");
+        if let Some(port) = tcp.filter(|_| tcp == udp) {
             return Ok(vec![(wanted, port, port)]);
         }
         let ranges: Vec<_> = found

@@ -197,7 +197,7 @@ fn sized(suffix: &str) -> Parsed<(&str, Size)> {
     let digits = suffix.find(|c: char| c.is_ascii_digit()).unwrap_or(suffix.len());
     let bits: u32 = suffix[digits..].parse().unwrap_or(0);
     match Size::from_bytes(bits / 8) {
-        Some(size) if bits % 8 == 0 => Ok((&suffix[..digits], size)),
+        Some(size) if bits.is_multiple_of(8) => Ok((&suffix[..digits], size)),
         _ => Err(format!("unknown size `.{suffix}`")),
     }
 }

@@ -14,7 +14,7 @@ impl Parser<'_> {
     /// All of the text.
     pub(super) fn script(&mut self) {
         loop {
-            self.to_raw();
+            self.back_to_characters();
             self.at = skip_blanks(&self.source.text, self.at);
             if self.at >= self.source.text.len() {
                 break;
@@ -29,7 +29,7 @@ impl Parser<'_> {
             self.tallest = 0;
             self.in_predicate = false;
             if self.item().is_err() {
-                self.to_raw();
+                self.back_to_characters();
                 self.skip_item(start);
             }
         }

@@ -270,7 +270,7 @@ impl Parser<'_> {
     }
 
     /// Goes back to characters: the queue's tokens are read again.
-    fn to_raw(&mut self) {
+    fn back_to_characters(&mut self) {
         if let Some(token) = self.queue.front() {
             // Tokens of a #define all stand at its use: never go back before what was taken.
             self.at = (token.span.start as usize).max(self.last.end as usize);

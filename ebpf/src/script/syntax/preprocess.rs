@@ -11,6 +11,9 @@ use std::ops::Range;
 use crate::script::Diagnostic;
 use crate::script::ast::Span;
 
+/// From where on a name stands for something, and the replacement's place.
+type Definition = (usize, Option<Range<usize>>);
+
 /// A text without comments and directives, and what they said.
 pub(super) struct Preprocessed {
     /// As long as the original; what is gone is blank.
@@ -19,7 +22,7 @@ pub(super) struct Preprocessed {
     pub define_text: String,
     /// What each name stands for, in the order of the definitions: from where on, and the replacement's place. No
     /// place after an `#undef`.
-    pub defines: HashMap<String, Vec<(usize, Option<Range<usize>>)>>,
+    pub defines: HashMap<String, Vec<Definition>>,
     /// What is wrong with the directives.
     pub diagnostics: Vec<Diagnostic>,
 }

@@ -612,6 +612,14 @@ impl Lower<'_> {
                     args,
                     dst: dst.map(|r| V(r.0)),
                 });
+                // Before 6.4 these were called as functions that return an `int`, which leaves the upper half of a
+                // negative result zero. Kernels with cpu v4 are newer than that.
+                if let Some(dst) = dst
+                    && matches!(helper, Helper::MapUpdateElem | Helper::MapDeleteElem)
+                    && !self.options.features.cpu_v4
+                {
+                    self.extend(V(dst.0), V(dst.0), Size::B4, true);
+                }
             }
             Op::CallFn { dst, func, ref args } => {
                 let args = args.iter().map(|arg| self.arg(*arg)).collect();

@@ -1,10 +1,12 @@
 //! ktrail: kernel tracing for people who debug connectivity.
 //!
 //! [`cli`] reads the command line, [`kernel`] is the only room that talks to the kernel, [`trace`] follows packets,
-//! [`experiment`] measures and plots.
+//! [`experiment`] measures and plots, [`capture`] applies filters to files.
 
+pub mod capture;
 pub mod cli;
 pub mod experiment;
 pub mod kernel;
+pub mod names;
 pub mod run;
 pub mod trace;

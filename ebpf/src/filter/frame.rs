@@ -15,6 +15,33 @@ pub enum Link {
     Ethernet,
     /// The network header (`LINKTYPE_RAW`): its first four bits tell IPv4 from IPv6.
     Raw,
+    /// What a capture on all interfaces has (`LINKTYPE_LINUX_SLL`): packet type at 0, EtherType at 14.
+    LinuxSll,
+    /// The same of later tools (`LINKTYPE_LINUX_SLL2`): EtherType at 0, interface index at 4, packet type at 10.
+    LinuxSll2,
+}
+
+impl Link {
+    /// The link type of a capture file, by its number in the registry of link types.
+    pub fn from_number(number: u32) -> Option<Link> {
+        match number {
+            1 => Some(Link::Ethernet),
+            12 | 14 | 101 | 228 | 229 => Some(Link::Raw),
+            113 => Some(Link::LinuxSll),
+            276 => Some(Link::LinuxSll2),
+            _ => None,
+        }
+    }
+
+    /// Length of what stands before the network header, in bytes.
+    fn header(self) -> i64 {
+        match self {
+            Link::Ethernet => 14,
+            Link::Raw => 0,
+            Link::LinuxSll => 16,
+            Link::LinuxSll2 => 20,
+        }
+    }
 }
 
 /// Where a packet is.
@@ -72,10 +99,6 @@ pub fn program(filter: &Filter, link: Link, source: Source) -> Program {
     }
 }
 
-/// Length of an Ethernet header, and where its EtherType is.
-const ETHER_HEADER: i64 = 14;
-const ETHER_TYPE: i64 = 12;
-
 struct Frame {
     link: Link,
     start: Reg,
@@ -108,38 +131,44 @@ impl Frame {
         });
         dst
     }
+
+    /// The EtherType that the first byte tells, or 0.
+    fn version(&self, b: &mut Builder, absent: Block) -> Reg {
+        let first = self.number(b, 0, Size::B1, absent);
+        let version = b.bin(BinOp::Shr, Width::W64, first, 4);
+        let ethertype = b.imm(0);
+        let (v4, not_v4, v6, done) = (b.block(), b.block(), b.block(), b.block());
+        b.branch(Cond::Eq, version, 4, v4, not_v4);
+        b.switch_to(v4);
+        b.mov(ethertype, 0x0800);
+        b.jump(done);
+        b.switch_to(not_v4);
+        b.branch(Cond::Eq, version, 6, v6, done);
+        b.switch_to(v6);
+        b.mov(ethertype, 0x86dd);
+        b.jump(done);
+        b.switch_to(done);
+        ethertype
+    }
 }
 
 impl View for Frame {
     fn field(&mut self, b: &mut Builder, field: Field, absent: Block) -> Option<Reg> {
+        let header = self.link.header();
         match (field, self.link) {
             (Field::PacketLen, _) => Some(self.wire),
             (Field::L2, Link::Ethernet) => Some(self.open(b, 0)),
             (Field::L2Len, Link::Ethernet) => Some(self.captured),
-            (Field::EtherType, Link::Ethernet) => Some(self.number(b, ETHER_TYPE, Size::B2, absent)),
-            (Field::L3, Link::Ethernet) => Some(self.open(b, ETHER_HEADER)),
-            (Field::L3Len, Link::Ethernet) => {
-                Some(b.bin(BinOp::Sub, Width::W64, self.captured, ETHER_HEADER))
-            }
-            (Field::L3, Link::Raw) => Some(self.open(b, 0)),
+            (Field::L3, _) => Some(self.open(b, header)),
             (Field::L3Len, Link::Raw) => Some(self.captured),
-            (Field::EtherType, Link::Raw) => {
-                let first = self.number(b, 0, Size::B1, absent);
-                let version = b.bin(BinOp::Shr, Width::W64, first, 4);
-                let ethertype = b.imm(0);
-                let (v4, not_v4, v6, done) = (b.block(), b.block(), b.block(), b.block());
-                b.branch(Cond::Eq, version, 4, v4, not_v4);
-                b.switch_to(v4);
-                b.mov(ethertype, 0x0800);
-                b.jump(done);
-                b.switch_to(not_v4);
-                b.branch(Cond::Eq, version, 6, v6, done);
-                b.switch_to(v6);
-                b.mov(ethertype, 0x86dd);
-                b.jump(done);
-                b.switch_to(done);
-                Some(ethertype)
-            }
+            (Field::L3Len, _) => Some(b.bin(BinOp::Sub, Width::W64, self.captured, header)),
+            (Field::EtherType, Link::Ethernet) => Some(self.number(b, 12, Size::B2, absent)),
+            (Field::EtherType, Link::LinuxSll) => Some(self.number(b, 14, Size::B2, absent)),
+            (Field::EtherType, Link::LinuxSll2) => Some(self.number(b, 0, Size::B2, absent)),
+            (Field::EtherType, Link::Raw) => Some(self.version(b, absent)),
+            (Field::PacketType, Link::LinuxSll) => Some(self.number(b, 0, Size::B2, absent)),
+            (Field::PacketType, Link::LinuxSll2) => Some(self.number(b, 10, Size::B1, absent)),
+            (Field::IfIndex, Link::LinuxSll2) => Some(self.number(b, 4, Size::B4, absent)),
             _ => None,
         }
     }

@@ -18,6 +18,7 @@ mod lower;
 mod names;
 mod parse;
 mod resolve;
+mod show;
 mod tree;
 mod view;
 mod words;
@@ -49,10 +50,16 @@ impl Default for Env<'_> {
 /// A filter that has been read and resolved: ready to be lowered into any number of programs.
 #[derive(Clone, Debug)]
 pub struct Filter {
+    ast: ast::Ast,
     resolved: resolve::Resolved,
 }
 
 impl Filter {
+    /// What was read.
+    pub fn ast(&self) -> &ast::Ast {
+        &self.ast
+    }
+
     /// What whoever typed the filter should know.
     pub fn notices(&self) -> &[Notice] {
         &self.resolved.notices
@@ -71,7 +78,7 @@ impl Filter {
 pub fn parse(text: &str, env: &Env<'_>) -> Result<Filter, Error> {
     let ast = parse::parse(text, env)?;
     let resolved = resolve::resolve(&ast, env)?;
-    Ok(Filter { resolved })
+    Ok(Filter { ast, resolved })
 }
 
 /// Append `filter` to `b`'s current block. Every way through it ends in a jump to `hit` or to `miss`. As in libpcap a

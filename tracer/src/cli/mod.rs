@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, thin. What they do is elsewhere.
 
+mod filter;
 mod plot;
 mod trace;
 
@@ -43,8 +44,9 @@ impl Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Plot(plot::Args),
     Trace(trace::Args),
+    Filter(filter::Args),
+    Plot(plot::Args),
 }
 
 /// What was typed is wrong: exit code 2.
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Plot(args) => plot::main(args),
         Command::Trace(args) => trace::main(args, cli.color),
+        Command::Filter(args) => filter::main(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

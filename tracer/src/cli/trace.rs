@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use ktrail_ebpf::filter::{self, Env, Filter};
+use ktrail_ebpf::filter::Filter;
 use regex::Regex;
 
 use super::{Color, Usage};
@@ -36,6 +36,10 @@ pub struct Args {
     /// Run this command once everything is attached, and stop when it ends
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
+
+    /// Read the filter exactly as libpcap does, where ktrail differs on purpose
+    #[arg(long)]
+    pcap_compat: bool,
 
     /// Only functions and tracepoints whose whole name matches
     #[arg(long, value_name = "REGEX")]
@@ -131,7 +135,7 @@ enum Timestamp {
 impl Args {
     fn filter(&self) -> anyhow::Result<Filter> {
         let text = self.filter.clone().unwrap_or_else(|| self.words.join(" "));
-        filter::parse(&text, &Env::default()).map_err(|error| Usage(error.render(&text)).into())
+        super::filter::parse(&text, self.pcap_compat)
     }
 
     fn only(&self) -> anyhow::Result<Only> {

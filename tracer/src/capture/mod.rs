@@ -1,0 +1,9 @@
+//! Capture files, and filters on them: what `ktrail filter --read` does, without any privilege.
+//!
+//! Deliberately absent: what packets look like inside, which is the filter's, and captures from a network interface.
+
+mod apply;
+mod file;
+
+pub use apply::{Counts, apply};
+pub use file::{Packet, Reader};

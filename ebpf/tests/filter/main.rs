@@ -4,5 +4,6 @@ mod cbpf;
 mod differential;
 mod oracle;
 mod packets;
+mod random;
 mod run;
 mod texts;

@@ -80,3 +80,28 @@ fn assembly() {
         );
     }
 }
+
+/// A filter shown as text and read again is the same filter.
+#[test]
+fn shown_filters_can_be_read() {
+    let compat = Env {
+        pcap_compat: true,
+        ..Env::default()
+    };
+    let mut shown = 0;
+    for name in ["ok", "basic", "arithmetic", "link", "encapsulation"] {
+        for text in expressions(name) {
+            let Ok(filter) = parse(&text, &compat) else {
+                continue;
+            };
+            let again = filter.ast().to_string();
+            let filter = match parse(&again, &compat) {
+                Ok(filter) => filter,
+                Err(error) => panic!("{text} shown as\n{}", error.render(&again)),
+            };
+            assert_eq!(filter.ast().to_string(), again, "{text}");
+            shown += 1;
+        }
+    }
+    assert!(shown > 300);
+}

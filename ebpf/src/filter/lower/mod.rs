@@ -23,7 +23,7 @@ use super::tree::{Node, NumId, Nums, Window};
 use super::view::{Field, View};
 use crate::ir::{Block, Builder, Cond, Operand, Reg, Span, Term, Width};
 use facts::{Fact, State};
-use plan::Plan;
+use plan::{List, Plan};
 
 /// Compiling for each answer separately stops when a filter has become this many tests.
 const SPLIT_BUDGET: usize = 400;
@@ -71,83 +71,54 @@ impl Lower<'_> {
     /// `node`, and then `yes` or `no`. Ends the current block.
     fn node(&mut self, node: &Node, yes: Block, no: Block) {
         match node {
-            Node::And(nodes) => self.all(&nodes.iter().collect::<Vec<_>>(), yes, no),
-            Node::Or(nodes) => self.any(&nodes.iter().collect::<Vec<_>>(), yes, no),
+            Node::And(nodes) => self.list(List::all(nodes.iter()), yes, no),
+            Node::Or(nodes) => self.list(List::any(nodes.iter()), yes, no),
             Node::Not(inner) => self.node(inner, no, yes),
-            leaf => self.all(&[leaf], yes, no),
+            leaf => self.list(List::all([leaf]), yes, no),
         }
     }
 
-    /// All of `nodes`, from left to right.
-    fn all(&mut self, nodes: &[&Node], yes: Block, no: Block) {
-        let mut flat = vec![];
-        for node in nodes {
-            match node {
-                Node::And(inner) => flat.extend(inner.iter()),
-                node => flat.push(node),
-            }
-        }
-        let mut nodes = flat;
-        if self.decided(&nodes, yes, no) || self.split(&nodes, yes, no) {
+    /// A list, from left to right.
+    fn list(&mut self, mut list: List<'_>, yes: Block, no: Block) {
+        if self.decided(&list, yes, no) {
             return;
         }
-        if self.check_ahead(&nodes, yes, no).is_err() {
+        // Looking ahead takes time; in large filters the parts are looked at only.
+        if list.tests() <= SPLIT_BUDGET
+            && (self.split(&list, yes, no) || self.check_ahead(&list, yes, no).is_err())
+        {
             return;
         }
-        if no == self.miss {
+        let (stopped, through) = if list.stop { (yes, no) } else { (no, yes) };
+        if stopped == self.miss {
             let plan = Plan::new(&self.nums, &self.state);
-            nodes.sort_by_cached_key(|node| plan.cost(node));
+            list.nodes.sort_by_cached_key(|node| plan.cost(node));
         }
-        for (i, node) in nodes.iter().enumerate() {
+        for (i, node) in list.nodes.iter().enumerate() {
             match Plan::new(&self.nums, &self.state).known(node) {
-                Some(true) => continue,
-                Some(false) => return self.goto(no),
+                Some(outcome) if outcome == list.stop => return self.goto(stopped),
+                Some(_) => continue,
                 None => {}
             }
-            if self.split_header_length(&nodes[i..], yes, no) {
+            if self.split_header_length(&list.from(i), yes, no) {
                 return;
             }
-            if i + 1 == nodes.len() {
+            if i + 1 == list.nodes.len() {
                 return self.one(node, yes, no);
             }
             let next = self.b.block();
-            self.one(node, next, no);
+            match list.stop {
+                true => self.one(node, yes, next),
+                false => self.one(node, next, no),
+            }
             if !self.enter(next) {
                 return;
             }
         }
-        self.goto(yes);
+        self.goto(through);
     }
 
-    /// Any of `nodes`, from left to right.
-    fn any(&mut self, nodes: &[&Node], yes: Block, no: Block) {
-        if let [node] = nodes {
-            return self.node(node, yes, no);
-        }
-        let whole = Node::Or(nodes.iter().map(|node| (*node).clone()).collect());
-        let as_list = [&whole];
-        if self.decided(&as_list, yes, no) || self.split(&as_list, yes, no) {
-            return;
-        }
-        for (i, node) in nodes.iter().enumerate() {
-            match Plan::new(&self.nums, &self.state).known(node) {
-                Some(false) => continue,
-                Some(true) => return self.goto(yes),
-                None => {}
-            }
-            if i + 1 == nodes.len() {
-                return self.node(node, yes, no);
-            }
-            let next = self.b.block();
-            self.node(node, yes, next);
-            if !self.enter(next) {
-                return;
-            }
-        }
-        self.goto(no);
-    }
-
-    /// One element of a conjunction.
+    /// One element of a list.
     fn one(&mut self, node: &Node, yes: Block, no: Block) {
         match node {
             Node::And(_) | Node::Or(_) | Node::Not(_) => self.node(node, yes, no),
@@ -342,8 +313,8 @@ impl Lower<'_> {
     }
 
     /// If the outcome is known and can't be told from "the whole filter doesn't match", go there.
-    fn decided(&mut self, nodes: &[&Node], yes: Block, no: Block) -> bool {
-        let outcome = Plan::new(&self.nums, &self.state).outcome_of_all(nodes);
+    fn decided(&mut self, list: &List<'_>, yes: Block, no: Block) -> bool {
+        let outcome = Plan::new(&self.nums, &self.state).outcome_of(list);
         match outcome {
             Some(false) if no == self.miss => self.goto(no),
             Some(true) if yes == self.miss => self.goto(yes),
@@ -353,33 +324,33 @@ impl Lower<'_> {
     }
 
     /// Check ahead that all bytes are there that any match needs.
-    fn check_ahead(&mut self, nodes: &[&Node], yes: Block, no: Block) -> Result<(), Ended> {
+    fn check_ahead(&mut self, list: &List<'_>, yes: Block, no: Block) -> Result<(), Ended> {
         for window in [Window::L2, Window::L3] {
             let plan = Plan::new(&self.nums, &self.state);
-            let needed = plan.needed(nodes, window, yes == self.miss, no == self.miss);
+            let needed = plan.needed(list, window, yes == self.miss, no == self.miss);
             self.check(window, needed)?;
         }
         Ok(())
     }
 
     /// Ask for what decides much first. False: nothing does.
-    fn split(&mut self, nodes: &[&Node], yes: Block, no: Block) -> bool {
+    fn split(&mut self, list: &List<'_>, yes: Block, no: Block) -> bool {
         [Field::VlanTag, Field::EtherType].into_iter().any(|field| {
             let num = self.nums.field(field);
-            self.split_by(num, nodes, yes, no)
+            self.split_by(num, list, yes, no)
         })
     }
 
-    /// Ask for `num` first, and compile `nodes` for each value that they speak of. False: it's not worth it.
-    fn split_by(&mut self, num: NumId, nodes: &[&Node], yes: Block, no: Block) -> bool {
+    /// Ask for `num` first, and compile `list` for each value that they speak of. False: it's not worth it.
+    fn split_by(&mut self, num: NumId, list: &List<'_>, yes: Block, no: Block) -> bool {
         let plan = Plan::new(&self.nums, &self.state);
-        let tests: usize = nodes.iter().map(|node| node.measure().0).sum();
+        let tests = list.tests();
         let values: Vec<u32> = plan
-            .compared_with(nodes, num)
+            .compared_with(list, num)
             .into_iter()
             .filter(|value| !self.state.excludes(num, *value))
             .collect();
-        let surely = plan.surely_asked(nodes, num, yes == self.miss, no == self.miss);
+        let surely = plan.surely_asked(list, num, yes == self.miss, no == self.miss);
         if values.is_empty()
             || self.state.value(num).is_some()
             || !surely
@@ -392,7 +363,7 @@ impl Lower<'_> {
             for fact in facts {
                 state.learn(num, *fact);
             }
-            Plan::new(&self.nums, &state).outcome_of_all(nodes)
+            Plan::new(&self.nums, &state).outcome_of(list)
         };
         // What can't match anyway needs no code of its own.
         let matches = |facts: &[Fact]| no != self.miss || outcome_if(facts) != Some(false);
@@ -419,24 +390,24 @@ impl Lower<'_> {
             }
         }
         match any_other {
-            true => self.all(nodes, yes, no),
+            true => self.list(list.clone(), yes, no),
             false => self.goto(no),
         }
         for block in blocks {
             self.enter(block);
-            self.all(nodes, yes, no);
+            self.list(list.clone(), yes, no);
         }
         true
     }
 
-    /// If the first of `nodes` loads behind an IPv4 header, ask whether that has options, and compile `nodes` for both
+    /// If the first of `list` loads behind an IPv4 header, ask whether that has options, and compile `list` for both
     /// answers. False: it doesn't, or it's not worth it.
-    fn split_header_length(&mut self, nodes: &[&Node], yes: Block, no: Block) -> bool {
+    fn split_header_length(&mut self, list: &List<'_>, yes: Block, no: Block) -> bool {
         let plan = Plan::new(&self.nums, &self.state);
-        let Some(words) = plan.first_header_length(nodes[0]) else {
+        let Some(words) = plan.first_header_length(list.nodes[0]) else {
             return false;
         };
-        let tests: usize = nodes.iter().map(|node| node.measure().0).sum();
+        let tests = list.tests();
         if self.state.excludes(words, 5) || self.emitted + tests * 2 > SPLIT_BUDGET {
             return false;
         }
@@ -453,9 +424,9 @@ impl Lower<'_> {
             (words, Some(Fact::Is(5))),
             (words, Some(Fact::Not(5))),
         );
-        self.all(nodes, yes, no);
+        self.list(list.clone(), yes, no);
         self.enter(plain);
-        self.all(nodes, yes, no);
+        self.list(list.clone(), yes, no);
         true
     }
 }

@@ -1,5 +1,7 @@
 //! Numbers into registers.
 
+use std::collections::HashMap;
+
 use super::facts::Fact;
 use super::plan::Plan;
 use super::{Ended, Lower, bin_op, imm};
@@ -11,54 +13,79 @@ use crate::ir::{Cond, Op, Operand, Reg, Size, Width};
 impl Lower<'_> {
     /// `num` with what is known put in: a constant where it can be, loads at constant offsets where they can be.
     pub(super) fn specialise(&mut self, num: NumId) -> NumId {
-        if let Some(value) = Plan::new(&self.nums, &self.state).value(num) {
-            return self.nums.constant(value);
+        self.specialise_once(num, &mut HashMap::new())
+    }
+
+    /// The same; numbers share parts, so what has been done is kept.
+    fn specialise_once(&mut self, num: NumId, done: &mut HashMap<NumId, NumId>) -> NumId {
+        if let Some(special) = done.get(&num) {
+            return *special;
         }
-        match self.nums.get(num) {
-            Num::Const(_) | Num::Field(_) => num,
+        let special = match self.nums.get(num) {
+            Num::Const(_) => num,
+            _ if self.state.value(num).is_some() => {
+                let value = self.state.value(num).expect("just seen");
+                self.nums.constant(value)
+            }
+            Num::Field(_) => num,
+            Num::Bin { op, a, b } => {
+                let (a, b) = (self.specialise_once(a, done), self.specialise_once(b, done));
+                self.nums.bin(op, a, b)
+            }
             Num::Choose {
                 num: by,
                 value,
                 same,
                 other,
             } => match Plan::new(&self.nums, &self.state).arm(num) {
-                Some(arm) => self.specialise(arm),
+                Some(arm) => self.specialise_once(arm, done),
                 None => {
-                    let (by, same, other) =
-                        (self.specialise(by), self.specialise(same), self.specialise(other));
+                    let by = self.specialise_once(by, done);
+                    let same = self.specialise_once(same, done);
+                    let other = self.specialise_once(other, done);
                     self.nums.choose(by, value, same, other)
                 }
             },
-            Num::Bin { op, a, b } => {
-                let (a, b) = (self.specialise(a), self.specialise(b));
-                self.nums.bin(op, a, b)
-            }
             Num::Load { place, size } => {
-                let Some(dynamic) = place.dynamic else { return num };
-                let dynamic = self.specialise(dynamic);
-                let constant = self
-                    .nums
-                    .as_const(dynamic)
-                    .and_then(|value| place.off.checked_add(value));
-                let place = match constant {
-                    Some(off) => Place {
-                        dynamic: None,
-                        off,
-                        ..place
-                    },
-                    None => Place {
-                        dynamic: Some(dynamic),
-                        ..place
-                    },
+                let place = match place.dynamic {
+                    None => place,
+                    Some(dynamic) => {
+                        let dynamic = self.specialise_once(dynamic, done);
+                        let constant = self
+                            .nums
+                            .as_const(dynamic)
+                            .and_then(|value| place.off.checked_add(value));
+                        let (dynamic, off) = match constant {
+                            Some(off) => (None, off),
+                            None => (Some(dynamic), place.off),
+                        };
+                        Place {
+                            dynamic,
+                            off,
+                            ..place
+                        }
+                    }
                 };
                 self.nums.load(place, size)
             }
-        }
+        };
+        // What is specialised may have become something that is known.
+        let special = match self.state.value(special) {
+            Some(value) => self.nums.constant(value),
+            None => special,
+        };
+        done.insert(num, special);
+        special
     }
 
     /// `num` in a register, in host byte order.
     pub(super) fn register(&mut self, num: NumId) -> Result<Reg, Ended> {
         let num = self.specialise(num);
+        self.compute(num)
+    }
+
+    /// The same for a number that is specialised.
+    fn compute(&mut self, num: NumId) -> Result<Reg, Ended> {
         if let Some(reg) = self.state.reg(num) {
             return Ok(reg);
         }
@@ -79,7 +106,7 @@ impl Lower<'_> {
     }
 
     fn choice(&mut self, by: NumId, value: u32, same: NumId, other: NumId) -> Result<Reg, Ended> {
-        let by_reg = self.register(by)?;
+        let by_reg = self.compute(by)?;
         let result = self.b.int();
         let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
         let (is, is_not) = ((by, Fact::Is(value)), (by, Fact::Not(value)));
@@ -95,7 +122,7 @@ impl Lower<'_> {
     }
 
     fn operation(&mut self, op: ArithOp, a: NumId, b: NumId) -> Result<Reg, Ended> {
-        let x = self.register(a)?;
+        let x = self.compute(a)?;
         if let Some(value) = self.nums.as_const(b) {
             return Ok(match op {
                 ArithOp::Div | ArithOp::Mod if value == 0 => {
@@ -106,7 +133,7 @@ impl Lower<'_> {
                 _ => self.b.bin(bin_op(op), Width::W32, x, imm(value)),
             });
         }
-        let y = self.register(b)?;
+        let y = self.compute(b)?;
         match op {
             ArithOp::Div | ArithOp::Mod => {
                 let nonzero = self.b.block();
@@ -212,7 +239,7 @@ impl Lower<'_> {
             }
             Some(dynamic) => {
                 let len = self.field(length_of(window))?;
-                let dynamic = self.register(dynamic)?;
+                let dynamic = self.compute(dynamic)?;
                 let off = match off {
                     0 => dynamic,
                     off => self.b.add(dynamic, i64::from(off)),

@@ -1,27 +1,131 @@
 //! Questions about tests that have not been compiled yet, in the light of what is known.
 
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
 use super::facts::State;
 use crate::filter::ast::{ArithOp, Relop};
 use crate::filter::tree::{Node, Num, NumId, Nums, Window, compute, holds};
 
-/// Looks ahead.
+/// Nodes that are tested from left to right until one gives `stop`.
+#[derive(Clone)]
+pub(super) struct List<'n> {
+    pub nodes: Vec<&'n Node>,
+    /// False in a conjunction, true in a disjunction.
+    pub stop: bool,
+}
+
+impl<'n> List<'n> {
+    /// A conjunction.
+    pub fn all(nodes: impl IntoIterator<Item = &'n Node>) -> List<'n> {
+        let mut flat = vec![];
+        for node in nodes {
+            match node {
+                Node::And(inner) => flat.extend(inner),
+                node => flat.push(node),
+            }
+        }
+        List {
+            nodes: flat,
+            stop: false,
+        }
+    }
+
+    /// A disjunction.
+    pub fn any(nodes: impl IntoIterator<Item = &'n Node>) -> List<'n> {
+        let mut flat = vec![];
+        for node in nodes {
+            match node {
+                Node::Or(inner) => flat.extend(inner),
+                node => flat.push(node),
+            }
+        }
+        List {
+            nodes: flat,
+            stop: true,
+        }
+    }
+
+    /// Without the first `skip`.
+    pub fn from(&self, skip: usize) -> List<'n> {
+        List {
+            nodes: self.nodes[skip..].to_vec(),
+            stop: self.stop,
+        }
+    }
+
+    /// How many tests.
+    pub fn tests(&self) -> usize {
+        self.nodes.iter().map(|node| node.measure().0).sum()
+    }
+}
+
+/// Looks ahead. Numbers share parts, so what has been found out about one is kept.
 pub(super) struct Plan<'a> {
     nums: &'a Nums,
     state: &'a State,
+    values: Memo<Option<u32>>,
+    costs: Memo<u32>,
+    loaded: [Memo<u32>; 2],
+    lengths: Memo<Option<NumId>>,
+}
+
+type Memo<T> = RefCell<HashMap<NumId, T>>;
+
+/// `compute(num)`, once.
+fn once<T: Copy>(memo: &Memo<T>, num: NumId, compute: impl FnOnce() -> T) -> T {
+    if let Some(known) = memo.borrow().get(&num) {
+        return *known;
+    }
+    let value = compute();
+    memo.borrow_mut().insert(num, value);
+    value
+}
+
+/// What is known for the case that a node gives false, and for the case that it gives true.
+#[derive(Clone, Copy)]
+struct Either<T> {
+    no: T,
+    yes: T,
+}
+
+impl<T: Copy> Either<T> {
+    fn of(self, outcome: bool) -> T {
+        if outcome { self.yes } else { self.no }
+    }
+
+    fn swapped(self) -> Either<T> {
+        Either {
+            no: self.yes,
+            yes: self.no,
+        }
+    }
 }
 
 impl<'a> Plan<'a> {
     pub fn new(nums: &'a Nums, state: &'a State) -> Plan<'a> {
-        Plan { nums, state }
+        Plan {
+            nums,
+            state,
+            values: Memo::default(),
+            costs: Memo::default(),
+            loaded: Default::default(),
+            lengths: Memo::default(),
+        }
     }
 
     /// The value of a number, if it is known. Computing it loads nothing.
     pub fn value(&self, num: NumId) -> Option<u32> {
-        self.state.value(num).or_else(|| match self.nums.get(num) {
-            Num::Const(value) => Some(value),
-            Num::Bin { op, a, b } => compute(op, self.value(a)?, self.value(b)?),
-            Num::Choose { .. } => self.value(self.arm(num)?),
-            Num::Load { .. } | Num::Field(_) => None,
+        if let Num::Const(value) = self.nums.get(num) {
+            return Some(value);
+        }
+        once(&self.values, num, || {
+            self.state.value(num).or_else(|| match self.nums.get(num) {
+                Num::Const(value) => Some(value),
+                Num::Bin { op, a, b } => compute(op, self.value(a)?, self.value(b)?),
+                Num::Choose { .. } => self.value(self.arm(num)?),
+                Num::Load { .. } | Num::Field(_) => None,
+            })
         })
     }
 
@@ -69,33 +173,27 @@ impl<'a> Plan<'a> {
     fn outcome(&self, node: &Node) -> Option<bool> {
         match node {
             Node::Not(inner) => self.outcome(inner).map(|value| !value),
-            Node::And(nodes) => self.outcome_of_all(&nodes.iter().collect::<Vec<_>>()),
-            Node::Or(nodes) => {
-                let mut all_false = true;
-                for node in nodes {
-                    match self.outcome(node) {
-                        Some(true) => return Some(true),
-                        Some(false) => {}
-                        None => all_false = false,
-                    }
-                }
-                all_false.then_some(false)
-            }
+            Node::And(nodes) => self.outcome_of_nodes(nodes, false),
+            Node::Or(nodes) => self.outcome_of_nodes(nodes, true),
             leaf => self.known(leaf),
         }
     }
 
-    /// The same for a conjunction.
-    pub fn outcome_of_all(&self, nodes: &[&Node]) -> Option<bool> {
-        let mut all_true = true;
+    /// The same for a list.
+    pub fn outcome_of(&self, list: &List<'_>) -> Option<bool> {
+        self.outcome_of_nodes(list.nodes.iter().copied(), list.stop)
+    }
+
+    fn outcome_of_nodes<'n>(&self, nodes: impl IntoIterator<Item = &'n Node>, stop: bool) -> Option<bool> {
+        let mut all_known = true;
         for node in nodes {
             match self.outcome(node) {
-                Some(false) => return Some(false),
-                Some(true) => {}
-                None => all_true = false,
+                Some(outcome) if outcome == stop => return Some(stop),
+                Some(_) => {}
+                None => all_known = false,
             }
         }
-        all_true.then_some(true)
+        all_known.then_some(!stop)
     }
 
     /// What testing `node` costs, roughly in instructions.
@@ -121,77 +219,92 @@ impl<'a> Plan<'a> {
         if self.value(num).is_some() || self.state.reg(num).is_some() || self.state.raw(num).is_some() {
             return 0;
         }
-        match self.nums.get(num) {
+        once(&self.costs, num, || match self.nums.get(num) {
             Num::Const(_) => 0,
             Num::Field(_) => 1,
             Num::Load { place, .. } => match place.dynamic {
                 // A call of a helper where the packet's prefix doesn't hold it.
-                Some(dynamic) if self.value(dynamic).is_none() => 40 + self.num_cost(dynamic),
+                Some(dynamic) if self.value(dynamic).is_none() => self.num_cost(dynamic).saturating_add(40),
                 _ => 3,
             },
-            Num::Bin { a, b, .. } => 1 + self.num_cost(a) + self.num_cost(b),
-            Num::Choose { num, same, other, .. } => match self.arm(num) {
+            Num::Bin { a, b, .. } => self
+                .num_cost(a)
+                .saturating_add(self.num_cost(b))
+                .saturating_add(1),
+            Num::Choose {
+                num: by, same, other, ..
+            } => match self.arm(num) {
                 Some(arm) => self.num_cost(arm),
-                None => 2 + self.num_cost(num) + self.num_cost(same).max(self.num_cost(other)),
+                None => {
+                    let arms = self.num_cost(same).max(self.num_cost(other));
+                    self.num_cost(by).saturating_add(arms).saturating_add(2)
+                }
             },
-        }
+        })
     }
 
-    /// Bytes of `window` without which `nodes` can't lead anywhere but to "the whole filter doesn't match", given which
+    /// Bytes of `window` without which `list` can't lead anywhere but to "the whole filter doesn't match", given which
     /// outcomes lead there as well.
-    pub fn needed(&self, nodes: &[&Node], window: Window, yes_is_miss: bool, no_is_miss: bool) -> u32 {
-        let of = |outcome| self.needed_by_all(nodes.iter().copied(), outcome, window);
+    pub fn needed(&self, list: &List<'_>, window: Window, yes_is_miss: bool, no_is_miss: bool) -> u32 {
+        let by = self.needed_by_nodes(list.nodes.iter().copied(), list.stop, window);
         match (yes_is_miss, no_is_miss) {
             (true, true) => 0,
-            (false, true) => of(true),
-            (true, false) => of(false),
-            (false, false) => of(true).min(of(false)),
+            (false, true) => by.yes,
+            (true, false) => by.no,
+            (false, false) => by.yes.min(by.no),
         }
         .min(MAX_NEEDED)
     }
 
-    /// Bytes of `window` that are surely loaded before `node` gives `outcome`. `u32::MAX` if it never does.
-    fn needed_by(&self, node: &Node, outcome: bool, window: Window) -> u32 {
-        if self.known(node).is_some_and(|known| known != outcome) {
-            return u32::MAX;
-        }
-        match node {
+    /// Bytes of `window` that are surely loaded before `node` gives an outcome. `u32::MAX` if it never does.
+    fn needed_by(&self, node: &Node, window: Window) -> Either<u32> {
+        let bytes = match node {
             Node::Const(_) | Node::Has(_) | Node::Chain { .. } => 0,
             Node::Test { a, b, .. } => self.loaded_by(*a, window).max(self.loaded_by(*b, window)),
             Node::In { a, .. } => self.loaded_by(*a, window),
-            Node::Not(inner) => self.needed_by(inner, !outcome, window),
-            Node::And(nodes) => self.needed_by_all(nodes.iter(), outcome, window),
-            // A disjunction gives what the conjunction of the opposites doesn't.
-            Node::Or(nodes) => self.needed_by_list(nodes.iter(), outcome, true, window),
+            Node::Not(inner) => return self.needed_by(inner, window).swapped(),
+            Node::And(nodes) => return self.needed_by_nodes(nodes, false, window),
+            Node::Or(nodes) => return self.needed_by_nodes(nodes, true, window),
+        };
+        let known = self.known(node);
+        let of = |outcome: bool| if known == Some(!outcome) { u32::MAX } else { bytes };
+        Either {
+            no: of(false),
+            yes: of(true),
         }
-    }
-
-    fn needed_by_all<'n>(&self, nodes: impl Iterator<Item = &'n Node>, outcome: bool, window: Window) -> u32 {
-        self.needed_by_list(nodes, outcome, false, window)
     }
 
     /// Of a list of nodes that stops at the first one that gives `stop`.
-    fn needed_by_list<'n>(
+    fn needed_by_nodes<'n>(
         &self,
-        nodes: impl Iterator<Item = &'n Node>,
-        outcome: bool,
+        nodes: impl IntoIterator<Item = &'n Node>,
         stop: bool,
         window: Window,
-    ) -> u32 {
+    ) -> Either<u32> {
         let mut through = 0;
         let mut stopped = u32::MAX;
         for node in nodes {
-            stopped = stopped.min(self.needed_by(node, stop, window).max(through));
-            through = through.max(self.needed_by(node, !stop, window));
+            let by = self.needed_by(node, window);
+            stopped = stopped.min(by.of(stop).max(through));
+            through = through.max(by.of(!stop));
         }
-        if outcome == stop { stopped } else { through }
+        match stop {
+            true => Either {
+                no: through,
+                yes: stopped,
+            },
+            false => Either {
+                no: stopped,
+                yes: through,
+            },
+        }
     }
 
     fn loaded_by(&self, num: NumId, window: Window) -> u32 {
         if self.value(num).is_some() {
             return 0;
         }
-        match self.nums.get(num) {
+        once(&self.loaded[window as usize], num, || match self.nums.get(num) {
             Num::Const(_) | Num::Field(_) => 0,
             Num::Bin { a, b, .. } => self.loaded_by(a, window).max(self.loaded_by(b, window)),
             Num::Choose {
@@ -218,138 +331,92 @@ impl<'a> Plan<'a> {
                     None => self.loaded_by(place.dynamic.expect("it is unknown"), window),
                 }
             }
-        }
+        })
     }
 
-    /// The values that tests among `nodes` compare `num` with, in order of appearance.
-    pub fn compared_with(&self, nodes: &[&Node], num: NumId) -> Vec<u32> {
-        let mut values = vec![];
-        for node in nodes {
-            self.collect_compared(node, num, &mut values);
+    /// The values that tests in `list` compare `num` with, in order of appearance.
+    pub fn compared_with(&self, list: &List<'_>, num: NumId) -> Vec<u32> {
+        let mut search = Search {
+            nums: self.nums,
+            num,
+            values: vec![],
+            seen: HashSet::new(),
+        };
+        for node in &list.nodes {
+            search.node(node);
         }
-        values
-    }
-
-    fn collect_compared(&self, node: &Node, num: NumId, values: &mut Vec<u32>) {
-        match node {
-            Node::Test { a, b, op, .. } => {
-                if *a == num
-                    && matches!(op, Relop::Eq | Relop::Ne)
-                    && let Some(value) = self.value(*b)
-                {
-                    values.push(value);
-                }
-                self.collect_choices(*a, num, values);
-                self.collect_choices(*b, num, values);
-            }
-            Node::In { a, values: known, .. } => {
-                if *a == num {
-                    values.extend(known);
-                }
-                self.collect_choices(*a, num, values);
-            }
-            Node::Chain { net, .. } => {
-                if let Some(dynamic) = net.dynamic {
-                    self.collect_choices(dynamic, num, values);
-                }
-            }
-            Node::Not(inner) => self.collect_compared(inner, num, values),
-            Node::And(nodes) | Node::Or(nodes) => {
-                for node in nodes {
-                    self.collect_compared(node, num, values);
-                }
-            }
-            Node::Const(_) | Node::Has(_) => {}
-        }
-        let mut seen = vec![];
-        values.retain(|value| {
-            !seen.contains(value) && {
-                seen.push(*value);
-                true
-            }
-        });
-    }
-
-    /// The values that choices in `of` compare `num` with.
-    fn collect_choices(&self, of: NumId, num: NumId, values: &mut Vec<u32>) {
-        match self.nums.get(of) {
-            Num::Const(_) | Num::Field(_) => {}
-            Num::Bin { a, b, .. } => {
-                self.collect_choices(a, num, values);
-                self.collect_choices(b, num, values);
-            }
-            Num::Load { place, .. } => {
-                if let Some(dynamic) = place.dynamic {
-                    self.collect_choices(dynamic, num, values);
-                }
-            }
-            Num::Choose {
-                num: by,
-                value,
-                same,
-                other,
-            } => {
-                if by == num {
-                    values.push(value);
-                }
-                for inside in [by, same, other] {
-                    self.collect_choices(inside, num, values);
-                }
-            }
-        }
+        search.values
     }
 
     /// Whether asking for `num` first changes nothing: it is asked for on every way that doesn't end in "the whole
     /// filter doesn't match" anyway.
-    pub fn surely_asked(&self, nodes: &[&Node], num: NumId, yes_is_miss: bool, no_is_miss: bool) -> bool {
-        let of = |outcome| self.asked_by_list(nodes.iter().copied(), outcome, false, num);
-        (yes_is_miss || of(true)) && (no_is_miss || of(false))
+    pub fn surely_asked(&self, list: &List<'_>, num: NumId, yes_is_miss: bool, no_is_miss: bool) -> bool {
+        let memo = Memo::default();
+        let by = self.asked_by_nodes(list.nodes.iter().copied(), list.stop, num, &memo);
+        (yes_is_miss || by.yes) && (no_is_miss || by.no)
     }
 
-    fn asked_by(&self, node: &Node, outcome: bool, num: NumId) -> bool {
-        if self.known(node).is_some_and(|known| known != outcome) {
-            return true;
-        }
-        match node {
+    fn asked_by(&self, node: &Node, num: NumId, memo: &Memo<bool>) -> Either<bool> {
+        let asked = match node {
             Node::Const(_) | Node::Has(_) => false,
-            Node::Chain { net, .. } => net.dynamic.is_some_and(|dynamic| self.uses(dynamic, num)),
-            Node::Test { a, b, .. } => self.uses(*a, num) || self.uses(*b, num),
-            Node::In { a, .. } => self.uses(*a, num),
-            Node::Not(inner) => self.asked_by(inner, !outcome, num),
-            Node::And(nodes) => self.asked_by_list(nodes.iter(), outcome, false, num),
-            Node::Or(nodes) => self.asked_by_list(nodes.iter(), outcome, true, num),
+            Node::Chain { net, .. } => net.dynamic.is_some_and(|dynamic| self.uses(dynamic, num, memo)),
+            Node::Test { a, b, .. } => self.uses(*a, num, memo) || self.uses(*b, num, memo),
+            Node::In { a, .. } => self.uses(*a, num, memo),
+            Node::Not(inner) => return self.asked_by(inner, num, memo).swapped(),
+            Node::And(nodes) => return self.asked_by_nodes(nodes, false, num, memo),
+            Node::Or(nodes) => return self.asked_by_nodes(nodes, true, num, memo),
+        };
+        let known = self.known(node);
+        Either {
+            no: asked || known == Some(true),
+            yes: asked || known == Some(false),
         }
     }
 
-    fn asked_by_list<'n>(
+    fn asked_by_nodes<'n>(
         &self,
-        nodes: impl Iterator<Item = &'n Node>,
-        outcome: bool,
+        nodes: impl IntoIterator<Item = &'n Node>,
         stop: bool,
         num: NumId,
-    ) -> bool {
+        memo: &Memo<bool>,
+    ) -> Either<bool> {
         let mut through = false;
         let mut stopped = true;
         for node in nodes {
-            stopped &= through || self.asked_by(node, stop, num);
-            through |= self.asked_by(node, !stop, num);
+            let by = self.asked_by(node, num, memo);
+            stopped &= through || by.of(stop);
+            through |= by.of(!stop);
         }
-        if outcome == stop { stopped } else { through }
+        match stop {
+            true => Either {
+                no: through,
+                yes: stopped,
+            },
+            false => Either {
+                no: stopped,
+                yes: through,
+            },
+        }
     }
 
-    fn uses(&self, num: NumId, wanted: NumId) -> bool {
+    fn uses(&self, num: NumId, wanted: NumId, memo: &Memo<bool>) -> bool {
         num == wanted
-            || match self.nums.get(num) {
+            || once(memo, num, || match self.nums.get(num) {
                 Num::Const(_) | Num::Field(_) => false,
-                Num::Bin { a, b, .. } => self.uses(a, wanted) || self.uses(b, wanted),
-                Num::Load { place, .. } => place.dynamic.is_some_and(|dynamic| self.uses(dynamic, wanted)),
+                Num::Bin { a, b, .. } => self.uses(a, wanted, memo) || self.uses(b, wanted, memo),
+                Num::Load { place, .. } => place
+                    .dynamic
+                    .is_some_and(|dynamic| self.uses(dynamic, wanted, memo)),
                 Num::Choose {
                     num: by, same, other, ..
                 } => match self.arm(num) {
-                    Some(arm) => self.uses(arm, wanted),
-                    None => self.uses(by, wanted) || self.uses(same, wanted) && self.uses(other, wanted),
+                    Some(arm) => self.uses(arm, wanted, memo),
+                    None => {
+                        self.uses(by, wanted, memo)
+                            || self.uses(same, wanted, memo) && self.uses(other, wanted, memo)
+                    }
                 },
-            }
+            })
     }
 
     /// The unknown IPv4 header length, in words, behind which the first test of `node` loads.
@@ -367,7 +434,7 @@ impl<'a> Plan<'a> {
     }
 
     fn header_length_in(&self, num: NumId) -> Option<NumId> {
-        match self.nums.get(num) {
+        once(&self.lengths, num, || match self.nums.get(num) {
             Num::Const(_) | Num::Field(_) => None,
             Num::Bin { a, b, .. } => self.header_length_in(a).or_else(|| self.header_length_in(b)),
             Num::Choose { num: by, .. } => match self.arm(num) {
@@ -382,7 +449,7 @@ impl<'a> Plan<'a> {
                 self.header_length(dynamic)
                     .or_else(|| self.header_length_in(dynamic))
             }
-        }
+        })
     }
 
     /// `num` has an addend of the form `(load & 0xf) << 2`: the load and its mask.
@@ -408,6 +475,78 @@ impl<'a> Plan<'a> {
                 _ => None,
             },
             _ => None,
+        }
+    }
+}
+
+/// Looks for the values that a number is compared with.
+struct Search<'a> {
+    nums: &'a Nums,
+    num: NumId,
+    values: Vec<u32>,
+    seen: HashSet<NumId>,
+}
+
+impl Search<'_> {
+    fn found(&mut self, value: u32) {
+        if !self.values.contains(&value) {
+            self.values.push(value);
+        }
+    }
+
+    fn node(&mut self, node: &Node) {
+        match node {
+            Node::Test { a, b, op, .. } => {
+                if *a == self.num
+                    && matches!(op, Relop::Eq | Relop::Ne)
+                    && let Some(value) = self.nums.as_const(*b)
+                {
+                    self.found(value);
+                }
+                self.choices(*a);
+                self.choices(*b);
+            }
+            Node::In { a, values, .. } => {
+                if *a == self.num {
+                    values.iter().for_each(|value| self.found(*value));
+                }
+                self.choices(*a);
+            }
+            Node::Chain { net, .. } => net.dynamic.into_iter().for_each(|dynamic| self.choices(dynamic)),
+            Node::Not(inner) => self.node(inner),
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| self.node(node)),
+            Node::Const(_) | Node::Has(_) => {}
+        }
+    }
+
+    /// The values that choices in `of` compare the number with.
+    fn choices(&mut self, of: NumId) {
+        if !self.seen.insert(of) {
+            return;
+        }
+        match self.nums.get(of) {
+            Num::Const(_) | Num::Field(_) => {}
+            Num::Bin { a, b, .. } => {
+                self.choices(a);
+                self.choices(b);
+            }
+            Num::Load { place, .. } => place
+                .dynamic
+                .into_iter()
+                .for_each(|dynamic| self.choices(dynamic)),
+            Num::Choose {
+                num,
+                value,
+                same,
+                other,
+            } => {
+                if num == self.num {
+                    self.found(value);
+                }
+                [num, same, other]
+                    .into_iter()
+                    .for_each(|inside| self.choices(inside));
+            }
         }
     }
 }

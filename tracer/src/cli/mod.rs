@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, thin. What they do is elsewhere.
 
+mod clean;
 mod filter;
 mod plot;
 mod trace;
@@ -47,6 +48,7 @@ enum Command {
     Trace(trace::Args),
     Filter(filter::Args),
     Plot(plot::Args),
+    Clean(clean::Args),
 }
 
 /// What was typed is wrong: exit code 2.
@@ -58,6 +60,7 @@ pub struct Usage(pub String);
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
+        Command::Clean(args) => clean::main(args),
         Command::Plot(args) => plot::main(args),
         Command::Trace(args) => trace::main(args, cli.color),
         Command::Filter(args) => filter::main(args),

@@ -1,9 +1,19 @@
-//! Experiments: statistics, figures and the files that they are made from.
+//! Experiments: the declarative block, what carries it out, and what becomes of the measurements.
 //!
-//! What runs them is to come.
+//! [`block`] says what to do; [`build`] makes namespaces and rules, each written down in a [`ledger`] first;
+//! [`workload`] runs iperf3; [`engine`] measures; [`answers`], [`plot`] and [`report`] tell the outcome.
 
+pub mod answers;
+pub mod block;
+pub mod build;
+pub mod engine;
 pub mod iperf;
 pub mod latency;
+pub mod ledger;
+pub mod parameters;
 pub mod plot;
+pub mod report;
 pub mod results;
 pub mod stats;
+pub mod tools;
+pub mod workload;

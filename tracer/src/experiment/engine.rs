@@ -1,0 +1,410 @@
+//! Runs an experiment: builds, measures, and takes everything away again.
+//!
+//! Where the latency comes from is behind [`Probes`]. What is written afterwards is in [`super::report`].
+
+use std::time::{Duration, Instant};
+
+use super::block::{Experiment, Plan, Series};
+use super::build::{self, Rules};
+use super::ledger::{self, Ledger};
+use super::parameters::Settings;
+use super::results::{Step, Table, Tick};
+use super::workload::{self, Client, Stop};
+use super::{stats, tools};
+
+/// What has been counted in a map of averages since the script began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// How many values.
+    pub count: u64,
+    /// Their sum.
+    pub sum: i128,
+}
+
+impl Total {
+    /// The average of what came since an earlier reading; none if nothing came.
+    pub fn since(self, earlier: Total) -> Option<(f64, u64)> {
+        let count = self.count.checked_sub(earlier.count)?;
+        (count > 0).then(|| ((self.sum - earlier.sum) as f64 / count as f64, count))
+    }
+}
+
+/// A running script's maps.
+pub trait Probes {
+    /// Reads an `avg()` or `stats()` map without keys; zero while nothing has been counted.
+    ///
+    /// # Errors
+    /// The kernel's, or that there is no such map.
+    fn total(&mut self, map: &str) -> anyhow::Result<Total>;
+}
+
+/// Where progress is told.
+pub trait Watcher {
+    /// What has just been measured, and the time left.
+    fn progress(&mut self, done: &str, left: Duration);
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Measured {
+    /// The measurements.
+    pub table: Table,
+    /// The run was stopped before its end.
+    pub interrupted: bool,
+    /// When rules were added, in seconds; of a timeline.
+    pub inject: Option<(f64, f64)>,
+}
+
+/// Fails for what can be known without touching anything: rights, programs, names, leftovers.
+pub fn check(experiment: &Experiment) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    if std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() != 0) {
+        anyhow::bail!("an experiment builds namespaces and rules, which takes root: try sudo");
+    }
+    for program in build::programs(experiment) {
+        tools::needed(&program)?;
+    }
+    if let Some(left) = ledger::leftovers()?.first() {
+        let things: Vec<String> = left.items.iter().map(ToString::to_string).collect();
+        anyhow::bail!(
+            "an earlier run (process {}) was killed and left behind: {}; remove it with: ktrail clean",
+            left.pid,
+            things.join(", ")
+        );
+    }
+    build::check(&experiment.topology)?;
+    Ok(())
+}
+
+/// Runs it. Whatever happens, what was made is removed before this returns.
+pub fn run(
+    experiment: &Experiment,
+    settings: &Settings,
+    probes: &mut dyn Probes,
+    watcher: &mut dyn Watcher,
+    stop: &Stop,
+) -> anyhow::Result<Measured> {
+    check(experiment)?;
+    let mut ledger = Ledger::begin()?;
+    if !settings.own_server {
+        build::build(&experiment.topology, &mut ledger)?;
+    }
+    let server = experiment.server.as_ref().filter(|_| !settings.own_server);
+    let server = server
+        .map(|server| workload::serve(server, &mut ledger, stop))
+        .transpose()?;
+    let mut run = Run {
+        experiment,
+        probes,
+        watcher,
+        stop,
+        ledger,
+    };
+    let measured = match experiment.plan {
+        Plan::Sweep { .. } => run.sweep(),
+        Plan::Timeline { .. } => run.timeline(),
+    };
+    drop(server);
+    let cleared = run.ledger.clear();
+    let measured = measured?;
+    cleared.map_err(|problems| {
+        anyhow::anyhow!("left behind: {}; `ktrail clean` tries again", problems.join(", "))
+    })?;
+    Ok(measured)
+}
+
+struct Run<'a> {
+    experiment: &'a Experiment,
+    probes: &'a mut dyn Probes,
+    watcher: &'a mut dyn Watcher,
+    stop: &'a Stop,
+    ledger: Ledger,
+}
+
+impl Run<'_> {
+    fn sweep(&mut self) -> anyhow::Result<Measured> {
+        let experiment = self.experiment;
+        let mut work = vec![(&experiment.main, experiment.plan.steps())];
+        work.extend(
+            experiment
+                .controls
+                .iter()
+                .map(|series| (series, experiment.plan.control_steps())),
+        );
+        let mut left =
+            Left::new(work.iter().map(|(_, steps)| steps.len()).sum::<usize>() * experiment.repeat as usize);
+        let mut rows = Vec::new();
+        for (series, steps) in work {
+            match self.series(series, &steps, &mut rows, &mut left) {
+                Ok(()) => {}
+                Err(error) if stopped(&error) && !rows.is_empty() => {
+                    return Ok(Measured {
+                        table: Table::Sweep(rows),
+                        interrupted: true,
+                        inject: None,
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Measured {
+            table: Table::Sweep(rows),
+            interrupted: false,
+            inject: None,
+        })
+    }
+
+    fn series(
+        &mut self,
+        series: &Series,
+        steps: &[u64],
+        rows: &mut Vec<Step>,
+        left: &mut Left,
+    ) -> anyhow::Result<()> {
+        let mut rules = Rules::begin(
+            series,
+            self.experiment.workload.namespace.as_deref(),
+            &mut self.ledger,
+        )?;
+        for &count in steps {
+            rules.grow(count)?;
+            for repetition in 1..=self.experiment.repeat {
+                let mut row = self.step()?;
+                row.series.clone_from(&series.name);
+                (row.rules, row.repetition) = (count, repetition);
+                let done = format!(
+                    "{}, {count} rules: {}",
+                    series.name,
+                    said(row.throughput_mbit, row.latency_ns)
+                );
+                rows.push(row);
+                self.watcher.progress(&done, left.one_done());
+            }
+            rules.check_idle()?;
+        }
+        rules.end(&mut self.ledger)?;
+        Ok(())
+    }
+
+    /// One measurement.
+    fn step(&mut self) -> anyhow::Result<Step> {
+        let workload = &self.experiment.workload;
+        let before = self.total()?;
+        let report = Client::start(workload, workload.seconds)?.finish(self.stop)?;
+        let latency = before
+            .zip(self.total()?)
+            .and_then(|(before, after)| after.since(before));
+        Ok(Step {
+            throughput_mbit: report.mbit(),
+            retransmits: report.retransmits(),
+            window_kb: report.window_kb(),
+            latency_ns: latency.map(|(average, _)| average),
+            packets: latency.map(|(_, count)| count),
+            ..Step::default()
+        })
+    }
+
+    fn total(&mut self) -> anyhow::Result<Option<Total>> {
+        self.experiment
+            .sample
+            .as_ref()
+            .map(|sample| self.probes.total(&sample.map))
+            .transpose()
+    }
+
+    fn timeline(&mut self) -> anyhow::Result<Measured> {
+        let experiment = self.experiment;
+        let Plan::Timeline {
+            seconds,
+            rules: wanted,
+            inject,
+            window,
+        } = experiment.plan
+        else {
+            anyhow::bail!("the plan is no timeline");
+        };
+        let mut rules = Rules::begin(
+            &experiment.main,
+            experiment.workload.namespace.as_deref(),
+            &mut self.ledger,
+        )?;
+        let mut history = History::default();
+        let mut before = self.total()?;
+        let mut client = Client::start(&experiment.workload, seconds)?;
+        let (from, to) = (f64::from(inject.0), f64::from(inject.1));
+        let mut next_window = f64::from(window);
+        let mut next_second = 1.0;
+        let mut injected: Option<(f64, f64)> = None;
+        while !client.ended(self.stop)? {
+            let now = client.elapsed();
+            let target = (wanted as f64 * ((now - from) / (to - from)).clamp(0.0, 1.0)) as u64;
+            let now_rules = rules.count;
+            if now >= from && target > now_rules && (now >= next_second || target == wanted) {
+                rules.grow(target)?;
+                let first = injected.map_or(now, |(first, _)| first);
+                injected = Some((first, client.elapsed()));
+            }
+            if now >= next_second {
+                history.rules.push((now, rules.count));
+                next_second = now.floor() + 1.0;
+            }
+            if now >= next_window {
+                let after = self.total()?;
+                let latency = before.zip(after).and_then(|(before, after)| after.since(before));
+                before = after;
+                history.latency.push((now, latency.map(|(average, _)| average)));
+                next_window += f64::from(window);
+                let left = Duration::from_secs_f64((f64::from(seconds) - now).max(0.0));
+                let done = format!(
+                    "{now:.0} s, {} rules: {}",
+                    rules.count,
+                    said(None, latency.map(|(a, _)| a))
+                );
+                self.watcher.progress(&done, left);
+            }
+        }
+        let after = self.total()?;
+        if let Some((average, _)) = before.zip(after).and_then(|(before, after)| after.since(before)) {
+            // The last window ends with the workload, a moment before its process does.
+            history.latency.push((f64::from(seconds), Some(average)));
+        }
+        let report = client.finish(self.stop)?;
+        rules.check_idle()?;
+        rules.end(&mut self.ledger)?;
+        let ticks = history.ticks(&report);
+        Ok(Measured {
+            table: Table::Timeline(ticks),
+            interrupted: false,
+            inject: injected,
+        })
+    }
+}
+
+fn stopped(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(workload::Error::Stopped))
+}
+
+/// What happened during a timeline: a time and a value.
+#[derive(Default)]
+struct History {
+    rules: Vec<(f64, u64)>,
+    latency: Vec<(f64, Option<f64>)>,
+}
+
+impl History {
+    /// The workload's intervals, each with the number of rules at its end, and with the latency of the window that
+    /// ends nearest to it.
+    fn ticks(&self, report: &super::iperf::Report) -> Vec<Tick> {
+        let mut ticks: Vec<Tick> = report
+            .intervals
+            .iter()
+            .map(|interval| Tick {
+                time_s: interval.end,
+                throughput_mbit: Some(interval.mbit),
+                window_kb: interval.window_kb,
+                retransmits: interval.retransmits,
+                latency_ns: None,
+                rules: self
+                    .rules
+                    .iter()
+                    .rev()
+                    .find(|(t, _)| *t <= interval.end + 0.5)
+                    .map(|(_, count)| *count),
+            })
+            .collect();
+        for (time, latency) in &self.latency {
+            let distance = |tick: &Tick| (tick.time_s - time).abs();
+            if let Some(tick) = ticks
+                .iter_mut()
+                .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+            {
+                // A short rest at the end does not replace a whole window.
+                tick.latency_ns = tick.latency_ns.or(*latency);
+            }
+        }
+        ticks
+    }
+}
+
+/// A measurement in a few words.
+fn said(mbit: Option<f64>, ns: Option<f64>) -> String {
+    let throughput = mbit.map(|v| {
+        if v >= 2000.0 {
+            format!("{:.2} Gbit/s", v / 1000.0)
+        } else {
+            format!("{v:.0} Mbit/s")
+        }
+    });
+    let words: Vec<String> = throughput
+        .into_iter()
+        .chain(ns.map(|v| format!("{v:.0} ns")))
+        .collect();
+    if words.is_empty() {
+        "no latency".into()
+    } else {
+        words.join(", ")
+    }
+}
+
+/// How long it will still take.
+struct Left {
+    todo: usize,
+    last: Instant,
+    took: Vec<f64>,
+}
+
+impl Left {
+    fn new(todo: usize) -> Left {
+        Left {
+            todo,
+            last: Instant::now(),
+            took: Vec::new(),
+        }
+    }
+
+    fn one_done(&mut self) -> Duration {
+        self.took.push(self.last.elapsed().as_secs_f64());
+        self.last = Instant::now();
+        self.todo = self.todo.saturating_sub(1);
+        Duration::from_secs_f64(stats::mean(&self.took).unwrap_or(0.0) * self.todo as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::iperf::{Interval, Report};
+
+    #[test]
+    fn an_average_is_of_what_came_since() {
+        let before = Total { count: 10, sum: 1000 };
+        assert_eq!(Total { count: 14, sum: 1200 }.since(before), Some((50.0, 4)));
+        assert_eq!(before.since(before), None);
+    }
+
+    #[test]
+    fn ticks_have_the_rules_and_windows_of_their_time() {
+        let interval = |end| Interval {
+            end,
+            mbit: 10.0,
+            retransmits: Some(0),
+            window_kb: None,
+        };
+        let report = Report {
+            intervals: vec![interval(1.0), interval(2.0), interval(3.0)],
+        };
+        let history = History {
+            rules: vec![(1.01, 0), (2.02, 50), (3.01, 100)],
+            latency: vec![(2.04, Some(7.0)), (3.0, Some(9.0))],
+        };
+        let ticks = history.ticks(&report);
+        assert_eq!(
+            ticks.iter().map(|t| t.rules).collect::<Vec<_>>(),
+            [Some(0), Some(50), Some(100)]
+        );
+        assert_eq!(
+            ticks.iter().map(|t| t.latency_ns).collect::<Vec<_>>(),
+            [None, Some(7.0), Some(9.0)]
+        );
+    }
+}

@@ -31,7 +31,7 @@ impl Total {
 
 /// A running script's maps.
 pub trait Probes {
-    /// Reads an `avg()` or `stats()` map without keys; zero while nothing has been counted.
+    /// Reads a `stats()` map without keys; zero while nothing has been counted.
     ///
     /// # Errors
     /// The kernel's, or that there is no such map.

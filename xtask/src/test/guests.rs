@@ -179,11 +179,12 @@ fn run(lab: &Lab, images: &Images, kernel: Kernel, binary: &Path, scripts: &[Scr
     boot(lab, images, kernel, &job)
 }
 
-/// What every guest gets: ktrail on its PATH, and the tests with their library.
+/// What every guest gets: ktrail on its PATH, the tests with their library, and the scripts that ship with it.
 pub fn guest_files(binary: &Path) -> Vec<(PathBuf, PathBuf)> {
     vec![
         (binary.to_owned(), PathBuf::from("/usr/local/bin/ktrail")),
         (artifact::root().join("tests/lab"), PathBuf::from("/lab/tests")),
+        (artifact::root().join("probes"), PathBuf::from("/lab/probes")),
     ]
 }
 

@@ -100,7 +100,7 @@ pub struct Workload {
 /// A map to read at the end of each step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Its name, with the @. It must hold an `avg()` or `stats()` of nanoseconds, without keys.
+    /// Its name, with the @. It must hold the `stats()` of nanoseconds, without keys.
     pub map: String,
     /// What it is the time of.
     pub label: String,

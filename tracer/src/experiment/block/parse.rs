@@ -610,6 +610,29 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_experiments_are_right() {
+        for (name, text) in [
+            (
+                "bloated_chain",
+                include_str!("../../../../probes/bloated_chain.probe"),
+            ),
+            (
+                "bloated_chain_timeline",
+                include_str!("../../../../probes/bloated_chain_timeline.probe"),
+            ),
+            (
+                "conntrack_cost",
+                include_str!("../../../../probes/conntrack_cost.probe"),
+            ),
+        ] {
+            let (script, diagnostics) = ktrail_ebpf::script::parse(text, &Default::default());
+            assert_eq!(diagnostics, [], "{name}");
+            let experiment = parse(&script.experiments[0]).map_err(|error| error.render(name, text));
+            assert!(experiment.unwrap().sample.is_some());
+        }
+    }
+
+    #[test]
     fn a_timeline() {
         let text = r#"workload iperf3 to 127.0.0.1;
             timeline 300 s inject 6000 rules 60..180 window 10 "chain" { once nft "drop"; }"#;

@@ -13,6 +13,16 @@ pub struct Builder {
     span: Span,
 }
 
+/// A state of a [`Builder`].
+#[derive(Debug)]
+pub struct Checkpoint {
+    regs: usize,
+    slots: usize,
+    blocks: usize,
+    current: Block,
+    span: Span,
+}
+
 impl Builder {
     /// A function with an empty entry block, which is the current one.
     pub fn new(name: &str) -> Builder {
@@ -80,6 +90,34 @@ impl Builder {
             bound: None,
         });
         Block(self.func.blocks.len() as u32 - 1)
+    }
+
+    /// Remember what is built so far, to go back to it ([`Builder::rollback`]), and go on in a new block.
+    pub fn checkpoint(&mut self) -> Checkpoint {
+        let checkpoint = Checkpoint {
+            regs: self.func.regs.len(),
+            slots: self.func.slots.len(),
+            blocks: self.func.blocks.len(),
+            current: self.current,
+            span: self.span,
+        };
+        let aside = self.block();
+        self.switch_to(aside);
+        checkpoint
+    }
+
+    /// Forget what was built since the checkpoint. Blocks from before must not have been appended to.
+    pub fn rollback(&mut self, checkpoint: Checkpoint) {
+        self.func.regs.truncate(checkpoint.regs);
+        self.func.slots.truncate(checkpoint.slots);
+        self.func.blocks.truncate(checkpoint.blocks);
+        self.current = checkpoint.current;
+        self.span = checkpoint.span;
+    }
+
+    /// How many blocks there are.
+    pub fn block_count(&self) -> u32 {
+        self.func.blocks.len() as u32
     }
 
     /// Append to `block` from here on.

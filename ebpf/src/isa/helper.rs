@@ -116,12 +116,16 @@ helpers! {
     SkbLoadBytes = 26, "bpf_skb_load_bytes", (4, 5), [Ctx, Int, MemOut, Size] => R::Int;
     GetStackid = 27, "bpf_get_stackid", (4, 6), [Ctx, Map, Int] => R::Int;
     GetCurrentTask = 35, "bpf_get_current_task", (4, 8), [] => R::KernelAddr;
+    GetNumaNodeId = 42, "bpf_get_numa_node_id", (4, 10), [] => R::Int;
     GetStack = 67, "bpf_get_stack", (4, 18), [Ctx, MemOut, SizeOrZero, Int] => R::Int;
     GetCurrentCgroupId = 80, "bpf_get_current_cgroup_id", (4, 18), [] => R::Int;
+    SendSignal = 109, "bpf_send_signal", (5, 3), [Int] => R::Int;
     ProbeReadUser = 112, "bpf_probe_read_user", (5, 5), [MemOut, SizeOrZero, UserAddr] => R::Int;
     ProbeReadKernel = 113, "bpf_probe_read_kernel", (5, 5), [MemOut, SizeOrZero, KernelAddr] => R::Int;
     ProbeReadUserStr = 114, "bpf_probe_read_user_str", (5, 5), [MemOut, SizeOrZero, UserAddr] => R::Int;
     ProbeReadKernelStr = 115, "bpf_probe_read_kernel_str", (5, 5), [MemOut, SizeOrZero, KernelAddr] => R::Int;
+    SendSignalThread = 117, "bpf_send_signal_thread", (5, 5), [Int] => R::Int;
+    Jiffies64 = 118, "bpf_jiffies64", (5, 5), [] => R::Int;
     KtimeGetBootNs = 125, "bpf_ktime_get_boot_ns", (5, 7), [] => R::Int;
     RingbufOutput = 130, "bpf_ringbuf_output", (5, 8), [Map, MemIn, SizeOrZero, Int] => R::Int;
     RingbufReserve = 131, "bpf_ringbuf_reserve", (5, 8), [Map, Const, Int] => R::RecordOrNull;
@@ -132,6 +136,7 @@ helpers! {
     GetAttachCookie = 174, "bpf_get_attach_cookie", (5, 15), [Ctx] => R::Int;
     GetFuncArg = 183, "bpf_get_func_arg", (5, 17), [Ctx, Int, U64Out] => R::Int;
     GetFuncRet = 184, "bpf_get_func_ret", (5, 17), [Ctx, U64Out] => R::Int;
+    KtimeGetTaiNs = 208, "bpf_ktime_get_tai_ns", (6, 1), [] => R::Int;
 }
 
 #[cfg(test)]

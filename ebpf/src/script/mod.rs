@@ -7,11 +7,15 @@
 pub mod ast;
 mod diagnostic;
 pub mod env;
+mod lower;
 mod names;
 pub mod output;
 pub mod print;
+mod resolve;
 mod syntax;
 pub mod types;
+
+pub use lower::compile;
 
 pub use diagnostic::{Diagnostic, Severity, render_all};
 

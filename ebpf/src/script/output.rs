@@ -19,7 +19,8 @@ pub const EVENTS: &str = "events";
 pub const CONTROL: &str = "control";
 /// An array map with one value of [`STATE_SIZE`] bytes.
 pub const STATE: &str = "state";
-/// A per-CPU array map of u64 counters, one for each of [`Compiled::errors`].
+/// A per-CPU array map of u64 counters, one for each of [`Compiled::errors`]. Like every map it is there only if a
+/// program uses it.
 pub const ERRORS: &str = "errors";
 
 /// Bytes before a record's fields: event index, time.
@@ -442,6 +443,8 @@ pub enum ErrorKind {
     LostEvent,
     /// The control ring had no room for an action.
     LostAction,
+    /// More calls of a `span` probe's functions were under way than can be measured at once.
+    SpanFull,
     /// A loop was left because it had run its most rounds.
     LoopBound(u32),
     /// An array index was out of range; the result is 0.

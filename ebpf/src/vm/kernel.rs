@@ -118,7 +118,7 @@ impl Kernel {
             Helper::MapLookupElem => self.lookup(a, b),
             Helper::MapUpdateElem => self.update(a, b, c, d),
             Helper::MapDeleteElem => self.delete(a, b),
-            Helper::KtimeGetNs | Helper::KtimeGetBootNs => {
+            Helper::KtimeGetNs | Helper::KtimeGetBootNs | Helper::KtimeGetTaiNs | Helper::Jiffies64 => {
                 self.time += 1;
                 Ok(self.time)
             }
@@ -126,7 +126,10 @@ impl Kernel {
                 self.time += 1;
                 Ok(self.time.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32)
             }
-            Helper::GetSmpProcessorId | Helper::GetCurrentUidGid | Helper::GetCurrentCgroupId => Ok(0),
+            Helper::GetSmpProcessorId
+            | Helper::GetNumaNodeId
+            | Helper::GetCurrentUidGid
+            | Helper::GetCurrentCgroupId => Ok(0),
             Helper::GetCurrentPidTgid => Ok(self.pid_tgid),
             Helper::GetCurrentComm => {
                 let mut name = b"vm".to_vec();
@@ -178,7 +181,9 @@ impl Kernel {
             | Helper::GetCurrentTask
             | Helper::GetFuncIp
             | Helper::GetAttachCookie
-            | Helper::GetFuncRet => Err(format!("{} is not simulated", helper.name())),
+            | Helper::GetFuncRet
+            | Helper::SendSignal
+            | Helper::SendSignalThread => Err(format!("{} is not simulated", helper.name())),
         }
     }
 

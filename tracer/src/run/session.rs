@@ -284,6 +284,9 @@ impl<W: Write> Run<'_, W> {
                     let name = self.compiled.maps.get(*map).map_or("?", |m| m.name.as_str());
                     format!("map {name} was full: {count} entries were not made; raise max_map_keys")
                 }
+                ErrorKind::SpanFull => {
+                    format!("{count} calls were not measured: too many were under way at once")
+                }
                 ErrorKind::LoopBound(most) => format!("the loop was left {count} times after {most} rounds"),
                 ErrorKind::Index => format!("the index was out of range {count} times; the result was 0"),
                 ErrorKind::LostEvent => format!("{count} events were lost here: the ring was full"),

@@ -197,7 +197,8 @@ fn entry_only(c: &Checker<'_>, what: &str) -> Found {
 pub fn converts(from: Type, to: Type) -> bool {
     from == to
         // Numbers are numbers; a direct pointer may be forgotten to be one.
-        || (scalar(to) && (scalar(from) || from == Type::Kernel { direct: true }))
+        // The context's address is one of the kernel's, to be read through helpers.
+        || (scalar(to) && (scalar(from) || matches!(from, Type::Kernel { direct: true } | Type::Ctx)))
 }
 
 fn mov(c: &Checker<'_>, dst: Reg, src: Operand) -> Found {

@@ -320,7 +320,7 @@ impl Parser<'_> {
         if word == "if" {
             return self.make_of_blocks(|this| Ok(ExprKind::If(Box::new(this.if_else()?))));
         }
-        if names::KEYWORDS.contains(&word) {
+        if names::KEYWORDS.contains(&word) && !matches!(word, "sizeof" | "offsetof") {
             return self.unexpected("an expression");
         }
         self.take();

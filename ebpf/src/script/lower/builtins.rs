@@ -1,0 +1,556 @@
+//! Names of the language: `pid`, `comm`, `args`, `kstack` and their like; and constants of enums.
+
+use super::ast;
+use super::body::Body;
+use super::points::parameters;
+use super::value::{At, Dest, Value};
+use crate::ir::{BinOp, Operand, Reg, Size, Type, Width};
+use crate::isa::Helper;
+use crate::kernel::{Arch, KType, Space, Types, field};
+use crate::script::Diagnostic;
+use crate::script::ast::{Ident, Provider};
+use crate::script::env::TracepointField;
+use crate::script::output::{self, AttachPoint};
+use crate::script::types::{Clock, StackMode, Ty};
+
+/// Frames of a stack, unless the script says otherwise; also the most that the kernel gives by default.
+const FRAMES: u32 = 127;
+const BPF_F_USER_STACK: i64 = 1 << 8;
+
+/// The stack mode of that name.
+pub fn stack_mode(name: &str) -> Option<StackMode> {
+    Some(match name {
+        "bpftrace" => StackMode::Bpftrace,
+        "perf" => StackMode::Perf,
+        "raw" => StackMode::Raw,
+        _ => return None,
+    })
+}
+
+/// Names that stand for values, for suggestions.
+pub const NAMES: &[&str] = &[
+    "pid",
+    "tid",
+    "uid",
+    "gid",
+    "comm",
+    "nsecs",
+    "elapsed",
+    "cpu",
+    "ncpus",
+    "curtask",
+    "cgroup",
+    "rand",
+    "ctx",
+    "args",
+    "arg0",
+    "arg1",
+    "arg2",
+    "arg3",
+    "arg4",
+    "arg5",
+    "retval",
+    "func",
+    "probe",
+    "probetype",
+    "kstack",
+    "ustack",
+    "jiffies",
+    "numaid",
+    "ppid",
+    "pcomm",
+    "username",
+    "duration",
+    "cpid",
+];
+
+impl Body<'_, '_> {
+    /// Numbers in this probe's arguments are addresses of user space.
+    pub fn user_space(&self) -> bool {
+        matches!(&self.targets[0].attach, AttachPoint::Tracepoint { category, .. } if category == "syscalls")
+    }
+
+    /// A bare name, if it is one that the language knows.
+    pub fn builtin(&mut self, name: &str, span: ast::Span, dest: Option<&Dest>) -> Option<Value> {
+        let call = |s: &mut Self, helper| s.b.call(helper, vec![]);
+        let low = |s: &mut Self, r: Reg| s.b.bin(BinOp::And, Width::W64, r, 0xffff_ffff);
+        let high = |s: &mut Self, r: Reg| s.b.bin(BinOp::Shr, Width::W64, r, 32);
+        Some(match name {
+            "pid" => {
+                let ids = call(self, Helper::GetCurrentPidTgid);
+                Value::num(Ty::U32, high(self, ids))
+            }
+            "tid" => {
+                let ids = call(self, Helper::GetCurrentPidTgid);
+                Value::num(Ty::U32, low(self, ids))
+            }
+            "uid" | "username" => {
+                let ids = call(self, Helper::GetCurrentUidGid);
+                let id = low(self, ids);
+                let ty = if name == "uid" { Ty::U32 } else { Ty::Username };
+                Value::num(ty, id)
+            }
+            "gid" => {
+                let ids = call(self, Helper::GetCurrentUidGid);
+                Value::num(Ty::U32, high(self, ids))
+            }
+            "comm" => {
+                let ty = Ty::Str { len: 16 };
+                let (base, off) = match dest {
+                    Some(d) if d.ty == ty && d.off % 8 == 0 => (d.base, d.off),
+                    _ => (self.temp(&ty).1, 0),
+                };
+                // The helper fills what the name leaves with zeros.
+                let to = if off == 0 {
+                    base
+                } else {
+                    self.b.add(base, i64::from(off))
+                };
+                self.b
+                    .call_void(Helper::GetCurrentComm, vec![to.into(), 16.into()]);
+                Value::of(ty, At::Mem(base, off))
+            }
+            "nsecs" => Value::num(Ty::U64, call(self, Helper::KtimeGetBootNs)),
+            "jiffies" => Value::num(Ty::U64, call(self, Helper::Jiffies64)),
+            "elapsed" => {
+                let now = call(self, Helper::KtimeGetNs);
+                let state = self.state();
+                let start = self.b.load(state, output::STATE_START as i32, Size::B8);
+                Value::num(Ty::U64, self.b.bin(BinOp::Sub, Width::W64, now, start))
+            }
+            "cpid" => {
+                let state = self.state();
+                Value::num(Ty::U64, self.b.load(state, output::STATE_CHILD as i32, Size::B8))
+            }
+            "cpu" => Value::num(Ty::U32, call(self, Helper::GetSmpProcessorId)),
+            "numaid" => Value::num(Ty::U32, call(self, Helper::GetNumaNodeId)),
+            "ncpus" => Value {
+                literal: true,
+                ..Value::num(Ty::I64, i64::from(self.g.env.possible_cpus()))
+            },
+            "rand" => Value::num(Ty::U32, call(self, Helper::GetPrandomU32)),
+            "cgroup" => Value::num(Ty::U64, call(self, Helper::GetCurrentCgroupId)),
+            "curtask" => {
+                let task = call(self, Helper::GetCurrentTask);
+                let ty = Ty::Ptr {
+                    to: Box::new(self.named_struct("task_struct")),
+                    user: false,
+                };
+                Value::num(ty, task)
+            }
+            "ppid" | "pcomm" => {
+                let task = call(self, Helper::GetCurrentTask);
+                self.parent(task, name, span)
+            }
+            "ctx" => {
+                let r = self.address(&At::Ctx(0));
+                let ty = Ty::Ptr {
+                    to: Box::new(Ty::None),
+                    user: false,
+                };
+                Value::num(ty, r)
+            }
+            "func" => self.function_name(span),
+            "probe" => {
+                let n: Operand = if self.targets.len() == 1 {
+                    let name = self.targets[0].name.clone();
+                    (self.g.probe_name(&name) as i64).into()
+                } else {
+                    self.uses_cookie = true;
+                    let ctx = self.b.ctx();
+                    self.b.call(Helper::GetAttachCookie, vec![ctx.into()]).into()
+                };
+                Value::num(Ty::ProbeName, n)
+            }
+            "probetype" => Value::text(self.provider.name().as_bytes()),
+            "duration" if self.provider == Provider::Span => match self.duration {
+                Some(r) => Value::num(Ty::U64, r),
+                None => Value::num(Ty::U64, 0),
+            },
+            "kstack" | "ustack" => self.stack(name == "ustack", None, None),
+            "retval" => self.retval(span),
+            "args" => {
+                self.error(span, "'args' as a whole is not supported: name a field, 'args.x'");
+                Value::none()
+            }
+            _ => {
+                let digits = name.strip_prefix("arg")?;
+                let n: u8 = digits.parse().ok()?;
+                if n > 9 {
+                    return None;
+                }
+                match self.raw_argument(n, span) {
+                    Some(r) => Value::num(Ty::I64, r),
+                    None => Value::none(),
+                }
+            }
+        })
+    }
+
+    pub fn name(&mut self, name: &str, span: ast::Span, dest: Option<&Dest>) -> Value {
+        if let Some(v) = self.builtin(name, span, dest) {
+            return v;
+        }
+        let constant = self.g.universe.constant(name);
+        if let Some((n, id)) = constant.or_else(|| self.g.env.enum_constant(name)) {
+            let ty = match self.g.universe.to_ty(id) {
+                ty @ Ty::Enum { .. } => ty,
+                _ => Ty::I64,
+            };
+            return Value {
+                literal: true,
+                ..Value::num(ty, n)
+            };
+        }
+        let names: Vec<String> = NAMES.iter().map(|n| (*n).to_string()).collect();
+        let mut d = Diagnostic::error(span, format!("unknown name '{name}'"));
+        if let Some(near) = super::place::nearest(name, &names) {
+            d = d.hint(format!("did you mean '{near}'?"));
+        }
+        self.g.report(d);
+        Value::none()
+    }
+
+    pub fn named_struct(&self, name: &str) -> Ty {
+        match self.g.universe.by_name(Space::Struct, name) {
+            Some(id) => self.g.universe.to_ty(id),
+            None => Ty::None,
+        }
+    }
+
+    fn parent(&mut self, task: Reg, what: &str, span: ast::Span) -> Value {
+        let types = &self.g.universe;
+        let found = field::path(types, "task_struct", "real_parent").zip(field::path(
+            types,
+            "task_struct",
+            if what == "ppid" { "tgid" } else { "comm" },
+        ));
+        let Some((parent, wanted)) = found else {
+            self.error(
+                span,
+                format!("'{what}' needs the kernel's type information (BTF)"),
+            );
+            return Value::none();
+        };
+        let ty = self.g.universe.to_ty(wanted.ty);
+        let base = self.kernel_base(task.into());
+        let parent = self.b.kernel_ptr(base, parent.offset() as i32);
+        let at = At::Kernel(parent, wanted.offset() as i32);
+        if what == "ppid" {
+            let n = self.num(&Value::of(Ty::U32, at));
+            return Value::num(Ty::U32, n);
+        }
+        Value::of(ty, at)
+    }
+
+    fn function_name(&mut self, span: ast::Span) -> Value {
+        if !matches!(
+            self.provider,
+            Provider::Kprobe | Provider::Kretprobe | Provider::Fentry | Provider::Fexit | Provider::Span
+        ) {
+            self.error(span, format!("a {} probe has no function", self.provider.name()));
+            return Value::none();
+        }
+        let ctx = self.b.ctx();
+        if self.g.env.features().get_func_ip {
+            return Value::num(Ty::Ksym, self.b.call(Helper::GetFuncIp, vec![ctx.into()]));
+        }
+        // The instruction pointer of `struct pt_regs`.
+        let off = match self.g.env.features().arch {
+            Arch::X86_64 => 128,
+            Arch::Aarch64 => 256,
+        };
+        Value::num(Ty::Ksym, self.b.load(ctx, off, Size::B8))
+    }
+
+    /// A stack's id, and for a user's the process that it belongs to.
+    pub fn stack(&mut self, user: bool, mode: Option<StackMode>, depth: Option<u32>) -> Value {
+        let mode = mode.unwrap_or(self.g.settings.stack_mode);
+        let depth = depth.unwrap_or(FRAMES).min(FRAMES);
+        let decl = self.g.stack_map(depth);
+        let map = self.map(decl);
+        let ctx = self.b.ctx();
+        let map = self.b.map(map);
+        let flags = if user { BPF_F_USER_STACK } else { 0 };
+        let id = self
+            .b
+            .call(Helper::GetStackid, vec![ctx.into(), map.into(), flags.into()]);
+        if !user {
+            return Value::num(Ty::KStack { mode, depth }, id);
+        }
+        let ty = Ty::UStack { mode, depth };
+        let (_, base) = self.temp(&ty);
+        self.b.store(base, 0, id, Size::B8);
+        let ids = self.b.call(Helper::GetCurrentPidTgid, vec![]);
+        let pid = self.b.bin(BinOp::Shr, Width::W64, ids, 32);
+        self.b.store(base, 8, pid, Size::B8);
+        Value::of(ty, At::Mem(base, 0))
+    }
+
+    // Arguments.
+
+    /// Argument `n` as the machine passes it.
+    fn raw_argument(&mut self, n: u8, span: ast::Span) -> Option<Reg> {
+        let most = match self.g.env.features().arch {
+            Arch::X86_64 => 6,
+            Arch::Aarch64 => 8,
+        };
+        match self.provider {
+            Provider::Span => match self.span_args.get(usize::from(n)) {
+                Some(r) => return Some(*r),
+                None => self.error(span, "a span keeps the first 6 arguments"),
+            },
+            Provider::Kprobe if n >= most => {
+                self.error(span, format!("only {most} arguments are passed in registers"));
+            }
+            Provider::Kprobe => return Some(self.b.arg(n, Type::Int)),
+            Provider::Fentry | Provider::Fexit | Provider::RawTracepoint => {
+                let count = self.targets[0]
+                    .prototype
+                    .map(|p| parameters(&self.g.universe, p).len());
+                if count.is_none_or(|count| usize::from(n) < count) {
+                    return Some(self.b.arg(n, Type::Int));
+                }
+                let count = count.unwrap_or(0);
+                self.error(span, format!("there are {count} arguments, counted from 0"));
+            }
+            _ => self.error(span, format!("a {} probe has no arguments", self.provider.name())),
+        }
+        None
+    }
+
+    /// `retval`
+    fn retval(&mut self, span: ast::Span) -> Value {
+        let prototype = self.targets[0].prototype;
+        let typed = |s: &Self| {
+            prototype
+                .and_then(|p| match s.g.universe.get(p) {
+                    Some(KType::Proto { returns, .. }) => Some(s.g.universe.to_ty(returns)),
+                    _ => None,
+                })
+                .filter(|ty| ty.in_register())
+        };
+        let (r, ty) = match self.provider {
+            Provider::Kretprobe | Provider::Span => {
+                let off = match self.g.env.features().arch {
+                    Arch::X86_64 => 80,
+                    Arch::Aarch64 => 0,
+                };
+                let ctx = self.b.ctx();
+                let r = self.b.load(ctx, off, Size::B8);
+                // Functions that share the program may differ: what they return is a number then.
+                let ty = if self.targets.len() == 1 {
+                    typed(self)
+                } else {
+                    None
+                };
+                (r, ty.unwrap_or(Ty::I64))
+            }
+            Provider::Fexit => {
+                self.per_target |= self.targets.len() > 1;
+                let words = prototype.map_or(0, |p| {
+                    parameters(&self.g.universe, p).last().map_or(0, |(_, ty, at)| {
+                        let words = self.g.universe.size_align(*ty).0.div_ceil(8).max(1);
+                        *at as u32 + words
+                    })
+                });
+                let ctx = self.b.ctx();
+                let r = self.b.load(ctx, 8 * words as i32, Size::B8);
+                (r, typed(self).unwrap_or(Ty::I64))
+            }
+            _ => {
+                self.error(span, format!("a {} probe has no 'retval'", self.provider.name()));
+                return Value::none();
+            }
+        };
+        let r = if ty.is_int() {
+            self.cut(r, &super::merge::plain(&ty))
+        } else {
+            r
+        };
+        Value::num(ty, r)
+    }
+
+    /// `args.x`
+    pub fn argument_field(&mut self, name: &Ident) -> Value {
+        self.per_target |= self.targets.len() > 1;
+        if let AttachPoint::Tracepoint {
+            category,
+            name: event,
+        } = &self.targets[0].attach
+        {
+            let Some(fields) = self.g.env.tracepoint_fields(category, event) else {
+                self.error(
+                    name.span,
+                    format!("the fields of {category}:{event} can't be read"),
+                );
+                return Value::none();
+            };
+            let Some(found) = fields.iter().find(|f| f.name == name.name) else {
+                let names = fields.into_iter().map(|f| f.name).collect();
+                return self.no_argument(name, names);
+            };
+            return self.tracepoint_field(found);
+        }
+        let Some(prototype) = self.targets[0].prototype else {
+            let message = format!("the arguments of {} are not known", self.targets[0].name);
+            self.error(name.span, message);
+            return Value::none();
+        };
+        if self.provider == Provider::Kretprobe {
+            self.error(
+                name.span,
+                "a function's arguments are gone when it returns: use 'span'",
+            );
+            return Value::none();
+        }
+        let parameters = parameters(&self.g.universe, prototype);
+        let Some((_, ty, at)) = parameters.iter().find(|(n, ..)| *n == name.name) else {
+            let names = parameters.into_iter().map(|(n, ..)| n).collect();
+            return self.no_argument(name, names);
+        };
+        let ty = self.g.universe.to_ty(*ty);
+        if !ty.in_register() {
+            self.error(name.span, format!("an argument of type {ty} can't be read"));
+            return Value::none();
+        }
+        let Some(r) = self.raw_argument(*at, name.span) else {
+            return Value::none();
+        };
+        let r = if ty.is_int() {
+            self.cut(r, &super::merge::plain(&ty))
+        } else {
+            r
+        };
+        Value::num(ty, r)
+    }
+
+    fn no_argument(&mut self, name: &Ident, names: Vec<String>) -> Value {
+        let message = format!("{} has no argument '{}'", self.targets[0].name, name.name);
+        let mut d = Diagnostic::error(name.span, message);
+        d = match super::place::nearest(&name.name, &names) {
+            Some(near) => d.hint(format!("did you mean '{near}'?")),
+            None if names.is_empty() => d,
+            None => d.hint(format!("it has {}", names.join(", "))),
+        };
+        self.g.report(d);
+        Value::none()
+    }
+
+    fn tracepoint_field(&mut self, f: &TracepointField) -> Value {
+        let off = f.offset as i32;
+        let user = self.user_space();
+        if let Some(of) = f.c_type.strip_prefix("__data_loc") {
+            // A word that says where the data is: its offset in the record, or, for `__rel_loc`, behind the word.
+            let ctx = self.b.ctx();
+            let word = self.b.load(ctx, off, Size::B4);
+            let at = self.b.bin(BinOp::And, Width::W64, word, 0xffff);
+            let start = self.address(&At::Ctx(0));
+            let address = self.b.add(start, at);
+            let char = of.contains("char");
+            let element = if char {
+                Ty::Int {
+                    size: 1,
+                    signed: true,
+                }
+            } else {
+                self.c_type(of.trim().trim_end_matches("[]").trim())
+                    .unwrap_or(Ty::Int {
+                        size: 1,
+                        signed: false,
+                    })
+            };
+            let ty = Ty::Ptr {
+                to: Box::new(element),
+                user: false,
+            };
+            return Value::num(ty, address);
+        }
+        if f.c_type.trim_end().ends_with('*') {
+            let to = f.c_type.trim_end().trim_end_matches('*').trim();
+            let pointers = f.c_type.matches('*').count();
+            let mut to = self.c_type(to).unwrap_or(Ty::None);
+            for _ in 1..pointers {
+                to = Ty::Ptr {
+                    to: Box::new(to),
+                    user,
+                };
+            }
+            let ty = Ty::Ptr {
+                to: Box::new(to),
+                user,
+            };
+            let n = self.num(&Value::of(ty.clone(), At::Ctx(off)));
+            return Value::num(ty, n);
+        }
+        let int = |size| Ty::Int {
+            size,
+            signed: f.signed,
+        };
+        if let Some(len) = f.array {
+            let size = f.size / len.max(1);
+            // As the language has it, `char` arrays are text, `u8` arrays bytes.
+            if size == 1 && f.c_type.trim_start_matches("const ").trim() == "char" {
+                return Value::of(Ty::Str { len }, At::Ctx(off));
+            }
+            let ty = Ty::Array {
+                element: Box::new(int(size)),
+                len,
+            };
+            return Value::of(ty, At::Ctx(off));
+        }
+        let ty = match self.c_type(&f.c_type) {
+            Some(ty @ (Ty::Enum { .. } | Ty::Bool)) if ty.size() == f.size => ty,
+            Some(ty @ Ty::Struct { .. }) => return Value::of(ty, At::Ctx(off)),
+            _ if Size::from_bytes(f.size).is_some() => int(f.size),
+            _ => {
+                let ty = Ty::Array {
+                    element: Box::new(int(1)),
+                    len: f.size,
+                };
+                return Value::of(ty, At::Ctx(off));
+            }
+        };
+        let n = self.num(&Value::of(ty.clone(), At::Ctx(off)));
+        Value::num(ty, n)
+    }
+
+    /// A type as format files write it, without pointers.
+    fn c_type(&self, text: &str) -> Option<Ty> {
+        let text = text.trim();
+        let text = text.strip_prefix("const ").unwrap_or(text).trim();
+        let types = &self.g.universe;
+        let (space, name) = match text.split_once(' ') {
+            Some(("struct", name)) => (Space::Struct, name),
+            Some(("union", name)) => (Space::Union, name),
+            Some(("enum", name)) => (Space::Enum, name),
+            _ if text == "char" => {
+                return Some(Ty::Int {
+                    size: 1,
+                    signed: true,
+                });
+            }
+            _ => return types.any_named(text).map(|id| types.to_ty(id)),
+        };
+        types.by_name(space, name.trim()).map(|id| types.to_ty(id))
+    }
+
+    /// `nsecs(mode)`
+    pub fn nsecs(&mut self, mode: &str, span: ast::Span) -> Value {
+        let helper = match mode {
+            "monotonic" => Helper::KtimeGetNs,
+            "boot" => Helper::KtimeGetBootNs,
+            "tai" | "sw_tai" => Helper::KtimeGetTaiNs,
+            _ => {
+                self.error(span, "nsecs() takes monotonic, boot or tai");
+                return Value::none();
+            }
+        };
+        Value::num(Ty::U64, self.b.call(helper, vec![]))
+    }
+
+    /// The clock that `nsecs` without a mode reads.
+    pub fn default_clock() -> Clock {
+        Clock::Boot
+    }
+}

@@ -1,0 +1,873 @@
+//! The script's maps: their types, their entries, aggregations.
+
+use super::ast;
+use super::body::Body;
+use super::expr::value_type;
+use super::merge::merge;
+use super::value::{At, Dest, Value};
+use super::{Global, MapState, ZEROS};
+use crate::ir::{
+    AtomicOp, BinOp, Block, Cond, MapDecl, MapKind, MapRef, Op, Operand, Reg, Size, Type, Width,
+};
+use crate::isa::Helper;
+use crate::script::ast::{BinaryOp, Expr, ExprKind};
+use crate::script::output::{ErrorKind, MapInfo, ValueTy};
+use crate::script::types::Ty;
+
+const BPF_ANY: i64 = 0;
+const BPF_NOEXIST: i64 = 1;
+
+/// The functions that may only stand right of `@m =`.
+pub fn is_aggregation(name: &str) -> bool {
+    matches!(
+        name,
+        "count" | "sum" | "avg" | "min" | "max" | "stats" | "hist" | "lhist" | "tseries"
+    )
+}
+
+/// Bytes of what a map holds, without the word that says whether it was set.
+fn value_size(value: &ValueTy) -> u32 {
+    match value {
+        ValueTy::Scalar(ty) => ty.size(),
+        ValueTy::Count | ValueTy::Sum { .. } => 8,
+        ValueTy::Avg { .. } | ValueTy::Min { .. } | ValueTy::Max { .. } | ValueTy::Stats { .. } => 16,
+        ValueTy::Hist { buckets, .. } | ValueTy::Lhist { buckets, .. } => 8 * buckets,
+    }
+}
+
+/// Aggregations of signed and of unsigned numbers are one, of signed ones.
+fn merge_aggregations(a: &ValueTy, b: &ValueTy) -> Option<ValueTy> {
+    use ValueTy::{Avg, Max, Min, Stats, Sum};
+    Some(match (a, b) {
+        (Sum { signed: x }, Sum { signed: y }) => Sum { signed: *x || *y },
+        (Avg { signed: x }, Avg { signed: y }) => Avg { signed: *x || *y },
+        (Min { signed: x }, Min { signed: y }) => Min { signed: *x || *y },
+        (Max { signed: x }, Max { signed: y }) => Max { signed: *x || *y },
+        (Stats { signed: x }, Stats { signed: y }) => Stats { signed: *x || *y },
+        _ => return None,
+    })
+}
+
+/// How a map is stored.
+fn declaration(name: &str, state: &MapState, keys: u32) -> Option<(MapDecl, bool, Option<u32>)> {
+    let value = state.value.as_ref()?;
+    let key = state.key.as_ref()?;
+    let aggregated = !matches!(value, ValueTy::Scalar(_));
+    let declared = state.declared.map(|(kind, _)| kind);
+    let entries = state.declared.map_or(keys, |(_, entries)| entries);
+    let per_cpu = aggregated
+        || key.is_some()
+            && matches!(
+                declared,
+                Some(ast::MapKind::PerCpuHash | ast::MapKind::PerCpuLruHash)
+            );
+    let lru = matches!(
+        declared,
+        Some(ast::MapKind::LruHash | ast::MapKind::PerCpuLruHash)
+    );
+    let size = value_size(value);
+    let set_off = key.is_none().then(|| size.next_multiple_of(8));
+    let decl = MapDecl {
+        name: format!("AT_{name}"),
+        kind: match (key.is_some(), per_cpu, lru) {
+            (false, false, _) => MapKind::Array,
+            (false, true, _) => MapKind::PercpuArray,
+            (true, false, false) => MapKind::Hash,
+            (true, false, true) => MapKind::LruHash,
+            (true, true, false) => MapKind::PercpuHash,
+            (true, true, true) => MapKind::LruPercpuHash,
+        },
+        key_size: key.as_ref().map_or(4, |ty| ty.size().max(1)),
+        value_size: set_off.map_or(size.max(1), |off| off + 8),
+        max_entries: if key.is_some() { entries } else { 1 },
+    };
+    Some((decl, per_cpu, set_off))
+}
+
+impl Global<'_> {
+    /// What the runtime must know of a map.
+    pub fn map_info(&self, name: &str) -> Option<MapInfo> {
+        let mut state = self.maps.get(name)?.clone();
+        // Declared and never used.
+        if state.declared.is_some() {
+            state.value.get_or_insert(ValueTy::Scalar(Ty::I64));
+            state.key.get_or_insert(Some(Ty::I64));
+        }
+        let (decl, per_cpu, set_off) = declaration(name, &state, self.settings.map_keys)?;
+        Some(MapInfo {
+            name: format!("@{name}"),
+            key: state.key?,
+            value: state.value?,
+            decl,
+            per_cpu,
+            set_off,
+        })
+    }
+}
+
+/// A map in use: its declaration's number and what is known of it.
+struct Use {
+    map: MapRef,
+    decl: MapDecl,
+    number: usize,
+    set_off: Option<u32>,
+    value: ValueTy,
+}
+
+impl Body<'_, '_> {
+    // Types.
+
+    /// Note the key that a map is used with. False if that can't be.
+    fn note_key(&mut self, name: &str, key: Option<&Ty>, literal: bool, span: ast::Span) -> bool {
+        self.g.map_number(name, span);
+        let known = self.g.maps.get(name).and_then(|state| state.key.clone());
+        let new = match (known, key) {
+            (None, None) => Some(None),
+            (None, Some(Ty::None)) => return false,
+            (None, Some(ty)) => Some(Some(ty.clone())),
+            (Some(None), None) => None,
+            (Some(Some(old)), Some(ty)) => {
+                if literal && old.is_int() {
+                    return true;
+                }
+                match merge(&old, ty) {
+                    Some(both) if both != old => Some(Some(both)),
+                    Some(_) => None,
+                    None => {
+                        let message = format!("'@{name}' has keys of {old}, not of {ty}");
+                        self.error(span, message);
+                        return false;
+                    }
+                }
+            }
+            (Some(Some(_)), None) => {
+                self.error(
+                    span,
+                    format!("'@{name}' is used with a key elsewhere, here it has none"),
+                );
+                return false;
+            }
+            (Some(None), Some(_)) => {
+                self.error(
+                    span,
+                    format!("'@{name}' is used without a key elsewhere, here it has one"),
+                );
+                return false;
+            }
+        };
+        if let (Some(new), Some(state)) = (new, self.g.maps.get_mut(name)) {
+            state.key = Some(new);
+            self.g.changed = true;
+        }
+        true
+    }
+
+    /// Note what a map holds. False if that can't be.
+    fn note_value(&mut self, name: &str, value: &ValueTy, literal: bool, span: ast::Span) -> bool {
+        self.g.map_number(name, span);
+        let known = self.g.maps.get(name).and_then(|state| state.value.clone());
+        let new = match (known, value) {
+            (_, ValueTy::Scalar(Ty::None)) => return false,
+            (None, value) => value.clone(),
+            (Some(ValueTy::Scalar(old)), ValueTy::Scalar(ty)) => {
+                if literal && old.is_int() {
+                    return true;
+                }
+                match merge(&old, ty) {
+                    Some(both) if both != old => ValueTy::Scalar(both),
+                    Some(_) => return true,
+                    None => {
+                        self.error(span, format!("'@{name}' holds {old}, not {ty}"));
+                        return false;
+                    }
+                }
+            }
+            (Some(old), value) if old == *value => return true,
+            (Some(old), value) if merge_aggregations(&old, value).is_some() => {
+                match merge_aggregations(&old, value) {
+                    Some(both) if both != old => both,
+                    _ => return true,
+                }
+            }
+            (Some(_), _) => {
+                self.error(span, format!("'@{name}' is used for different kinds of values"));
+                return false;
+            }
+        };
+        if let Some(state) = self.g.maps.get_mut(name) {
+            state.value = Some(new);
+            self.g.changed = true;
+        }
+        true
+    }
+
+    fn use_map(&mut self, name: &str) -> Option<Use> {
+        let state = self.g.maps.get(name)?.clone();
+        let (decl, _, set_off) = declaration(name, &state, self.g.settings.map_keys)?;
+        let number = self.g.map_number(name, state.first);
+        let map = self.map(decl.clone());
+        Some(Use {
+            map,
+            decl,
+            number,
+            set_off,
+            value: state.value?,
+        })
+    }
+
+    /// The key in memory, as the map has it. Without a key, that of the one value.
+    fn key(&mut self, name: &str, key: Option<&Expr>, span: ast::Span) -> Option<Reg> {
+        let Some(e) = key else {
+            if !self.note_key(name, None, false, span) {
+                return None;
+            }
+            let slot = self.b.slot(4, 4);
+            let base = self.b.slot_addr(slot);
+            self.b.store(base, 0, 0, Size::B4);
+            return Some(base);
+        };
+        let known = self
+            .g
+            .maps
+            .get(name)
+            .and_then(|state| state.key.clone())
+            .flatten();
+        let Some(ty) = known else {
+            // The first time: its type is all that matters.
+            let v = self.expr(e);
+            self.note_key(name, Some(&value_type(&v)), false, e.span);
+            return None;
+        };
+        // Tuples that are written out go to their place field by field; their types are seen on the way.
+        let (_, base) = self.temp(&ty);
+        let dest = Dest {
+            base,
+            off: 0,
+            ty: ty.clone(),
+            pad: true,
+        };
+        if super::value::has_gaps(&ty) {
+            self.zero(base, 0, ty.size());
+        }
+        self.key_into(name, e, &dest).then_some(base)
+    }
+
+    fn key_into(&mut self, name: &str, e: &Expr, dest: &Dest) -> bool {
+        if let (ExprKind::Tuple(fields), Ty::Tuple(types)) = (&e.kind, &dest.ty)
+            && fields.len() == types.len()
+        {
+            let mut seen = vec![];
+            for ((field, ty), off) in fields.iter().zip(types).zip(dest.ty.field_offsets()) {
+                let part = Dest {
+                    off: dest.off + off as i32,
+                    ty: ty.clone(),
+                    ..dest.clone()
+                };
+                let v = self.expr_to(field, Some(&part));
+                seen.push(if v.literal && ty.is_int() {
+                    ty.clone()
+                } else {
+                    value_type(&v)
+                });
+                if merge(ty, &value_type(&v)).is_some() {
+                    self.store_whole(&v, ty, part.base, part.off);
+                }
+            }
+            return self.note_key(name, Some(&Ty::Tuple(seen)), false, e.span);
+        }
+        let v = self.expr_to(e, Some(dest));
+        if !self.note_key(name, Some(&value_type(&v)), v.literal, e.span) {
+            return false;
+        }
+        self.store_whole(&v, &dest.ty, dest.base, dest.off);
+        true
+    }
+
+    // Entries.
+
+    fn lookup_entry(&mut self, u: &Use, key: Reg) -> Reg {
+        let map = self.b.map(u.map);
+        let ty = Type::MapValue {
+            map: u.map,
+            nullable: true,
+        };
+        self.b
+            .call_as(ty, Helper::MapLookupElem, vec![map.into(), key.into()])
+    }
+
+    /// The entry, made if it isn't there; leaves for `none` where that fails.
+    fn entry(&mut self, u: &Use, key: Reg, none: Block, span: ast::Span) -> Reg {
+        let ty = Type::MapValue {
+            map: u.map,
+            nullable: false,
+        };
+        if u.decl.kind == MapKind::Array {
+            return self.b.map_data(u.map, 0);
+        }
+        let first = self.lookup_entry(u, key);
+        if u.decl.kind == MapKind::PercpuArray {
+            return self.b.non_null(first, none);
+        }
+        let entry = self.b.reg(ty);
+        let (absent, full, found) = (self.b.block(), self.b.block(), self.b.block());
+        let there = self.b.non_null(first, absent);
+        self.b.mov(entry, there);
+        self.b.jump(found);
+
+        self.b.switch_to(absent);
+        self.insert_zero(u, key);
+        let second = self.lookup_entry(u, key);
+        let made = self.b.non_null(second, full);
+        self.b.mov(entry, made);
+        self.b.jump(found);
+
+        self.b.switch_to(full);
+        self.count_error(ErrorKind::MapFull(u.number), span);
+        self.b.jump(none);
+        self.b.switch_to(found);
+        entry
+    }
+
+    fn insert_zero(&mut self, u: &Use, key: Reg) {
+        self.g.zeros = self.g.zeros.max(u.decl.value_size.next_multiple_of(8));
+        let zeros = self.map(MapDecl {
+            name: ZEROS.into(),
+            kind: MapKind::Array,
+            key_size: 4,
+            value_size: self.g.zeros,
+            max_entries: 1,
+        });
+        let zeros = self.b.map_data(zeros, 0);
+        let map = self.b.map(u.map);
+        let args = vec![map.into(), key.into(), zeros.into(), BPF_NOEXIST.into()];
+        self.b.call_void(Helper::MapUpdateElem, args);
+    }
+
+    fn mark_set(&mut self, u: &Use, entry: Reg) {
+        if let Some(off) = u.set_off {
+            self.b.store(entry, off as i32, 1, Size::B8);
+        }
+    }
+
+    fn add_to(&mut self, entry: Reg, off: i32, n: impl Into<Operand>) {
+        let src = match n.into() {
+            Operand::Reg(r) => r,
+            Operand::Imm(n) => self.b.imm(n),
+        };
+        self.b.push(Op::Atomic {
+            op: AtomicOp::Add,
+            base: entry,
+            off,
+            src,
+            size: Size::B8,
+            fetch: None,
+        });
+    }
+
+    /// `@m`, `@m[k]` as a value: zero where there is none.
+    pub fn map_read(&mut self, name: &str, key: Option<&Expr>, span: ast::Span) -> Value {
+        let Some(key) = self.key(name, key, span) else {
+            return Value::none();
+        };
+        let Some(u) = self.use_map(name) else {
+            return Value::none();
+        };
+        let ty = match &u.value {
+            ValueTy::Scalar(ty) => ty.clone(),
+            // This CPU's share only would be no answer.
+            _ => {
+                let message =
+                    format!("the aggregation in '@{name}' can be printed, but not computed with yet");
+                self.error(span, message);
+                return Value::none();
+            }
+        };
+        let direct = u.decl.kind == MapKind::Array;
+        if ty.in_register() {
+            let dst = self.b.int();
+            let size = Size::from_bytes(ty.size()).unwrap_or(Size::B8);
+            let signed = ty.is_signed();
+            let load = |base| Op::Load {
+                dst,
+                base,
+                off: 0,
+                size,
+                signed,
+            };
+            if direct {
+                let base = self.b.map_data(u.map, 0);
+                self.b.push(load(base));
+            } else {
+                let none = self.b.block();
+                let done = self.b.block();
+                let entry = self.lookup_entry(&u, key);
+                let entry = self.b.non_null(entry, none);
+                self.b.push(load(entry));
+                self.b.jump(done);
+                self.b.switch_to(none);
+                self.b.mov(dst, 0);
+                self.b.jump(done);
+                self.b.switch_to(done);
+            }
+            return Value::num(ty, dst);
+        }
+        let (_, copy) = self.temp(&ty);
+        if direct {
+            let base = self.b.map_data(u.map, 0);
+            self.copy(&At::Mem(base, 0), copy, 0, ty.size());
+        } else {
+            let (none, done) = (self.b.block(), self.b.block());
+            let entry = self.lookup_entry(&u, key);
+            let entry = self.b.non_null(entry, none);
+            self.copy(&At::Mem(entry, 0), copy, 0, ty.size());
+            self.b.jump(done);
+            self.b.switch_to(none);
+            self.zero(copy, 0, ty.size());
+            self.b.jump(done);
+            self.b.switch_to(done);
+        }
+        Value::of(ty, At::Mem(copy, 0))
+    }
+
+    /// `@m[k] = …`
+    pub fn map_assignment(
+        &mut self,
+        name: &str,
+        key: Option<&Expr>,
+        op: Option<BinaryOp>,
+        value: &Expr,
+        target: ast::Span,
+        span: ast::Span,
+    ) {
+        if let (ExprKind::Call { name: func, args }, None) = (&value.kind, op)
+            && is_aggregation(&func.name)
+        {
+            return self.aggregate(name, key, &func.name, args, target, value.span);
+        }
+        if let Some(op @ (BinaryOp::Add | BinaryOp::Sub)) = op {
+            let by = self.expr(value);
+            if by.ty.is_int() {
+                let negate = op == BinaryOp::Sub;
+                self.map_add(name, key, &by, negate, false, span);
+                return;
+            }
+        }
+        let v = match op {
+            None => self.expr(value),
+            Some(op) => {
+                let by = self.expr(value);
+                let old = self.map_read(name, key, target);
+                self.binary(op, &old, &by, span)
+            }
+        };
+        if matches!(v.at, At::Nothing) && v.ty == Ty::None {
+            if self.no_errors_yet() && !self.g.changed {
+                self.error(value.span, "this has no value");
+            }
+            // The key's type counts all the same.
+            self.key(name, key, target);
+            return;
+        }
+        // Memory that a map's key might be made in is not shared: the value is where it is.
+        let known = self.note_value(name, &ValueTy::Scalar(value_type(&v)), v.literal, value.span);
+        let Some(key) = self.key(name, key, target) else {
+            return;
+        };
+        let (true, Some(u)) = (known, self.use_map(name)) else {
+            return;
+        };
+        let ValueTy::Scalar(ty) = &u.value else { return };
+        if u.decl.kind == MapKind::Array {
+            let base = self.b.map_data(u.map, 0);
+            self.store_whole(&v, ty, base, 0);
+            return self.mark_set(&u, base);
+        }
+        let (base, off) = self.in_memory(&v, ty);
+        let value = if off == 0 {
+            base
+        } else {
+            self.b.add(base, i64::from(off))
+        };
+        let map = self.b.map(u.map);
+        let args = vec![map.into(), key.into(), value.into(), BPF_ANY.into()];
+        let error = self.b.call(Helper::MapUpdateElem, args);
+        let (full, done) = (self.b.block(), self.b.block());
+        self.b.branch(Cond::Eq, error, 0, done, full);
+        self.b.switch_to(full);
+        self.count_error(ErrorKind::MapFull(u.number), target);
+        self.b.jump(done);
+        self.b.switch_to(done);
+    }
+
+    /// Add to an entry in one step, whatever other CPUs do. Gives the old value if it is `wanted`.
+    fn map_add(
+        &mut self,
+        name: &str,
+        key: Option<&Expr>,
+        by: &Value,
+        negate: bool,
+        wanted: bool,
+        span: ast::Span,
+    ) -> Value {
+        let wide = if by.ty.is_signed() || negate {
+            Ty::I64
+        } else {
+            Ty::U64
+        };
+        let known = self.g.maps.get(name).and_then(|state| state.value.clone());
+        let wide = match known {
+            Some(ValueTy::Scalar(old)) if old.is_int() => merge(
+                &old,
+                &Ty::Int {
+                    size: 8,
+                    signed: old.is_signed() || !by.literal && wide == Ty::I64,
+                },
+            )
+            .unwrap_or(wide),
+            _ => wide,
+        };
+        let noted = self.note_value(name, &ValueTy::Scalar(wide), false, span);
+        let Some(key) = self.key(name, key, span) else {
+            return Value::none();
+        };
+        let (true, Some(u)) = (noted, self.use_map(name)) else {
+            return Value::none();
+        };
+        let ValueTy::Scalar(ty) = u.value.clone() else {
+            return Value::none();
+        };
+        if ty.size() != 8 {
+            return Value::none();
+        }
+        let mut by = self.reg(by);
+        if negate {
+            let zero = self.b.imm(0);
+            by = self.b.bin(BinOp::Sub, Width::W64, zero, by);
+        }
+        let old = self.b.int();
+        let (failed, done) = (self.b.block(), self.b.block());
+        let entry = self.entry(&u, key, failed, span);
+        let fetch = wanted && self.g.env.features().atomic_fetch;
+        if wanted && !fetch {
+            self.b.push(Op::Load {
+                dst: old,
+                base: entry,
+                off: 0,
+                size: Size::B8,
+                signed: false,
+            });
+        }
+        self.b.push(Op::Atomic {
+            op: AtomicOp::Add,
+            base: entry,
+            off: 0,
+            src: by,
+            size: Size::B8,
+            fetch: fetch.then_some(old),
+        });
+        self.mark_set(&u, entry);
+        self.b.jump(done);
+        self.b.switch_to(failed);
+        if wanted {
+            self.b.mov(old, 0);
+        }
+        self.b.jump(done);
+        self.b.switch_to(done);
+        if wanted {
+            Value::num(ty, old)
+        } else {
+            Value::none()
+        }
+    }
+
+    /// `@m++` and its like.
+    pub fn map_step(
+        &mut self,
+        name: &str,
+        key: Option<&Expr>,
+        increment: bool,
+        prefix: bool,
+        span: ast::Span,
+    ) -> Value {
+        let one = Value {
+            literal: true,
+            ..Value::num(Ty::I64, 1)
+        };
+        let old = self.map_add(name, key, &one, !increment, true, span);
+        if !prefix || old.ty == Ty::None {
+            return old;
+        }
+        let n = self.reg(&old);
+        let n = self.b.add(n, if increment { 1 } else { -1 });
+        Value::num(old.ty, n)
+    }
+
+    /// `delete(@m, k)`: was it there?
+    pub fn map_delete(&mut self, name: &str, key: Option<&Expr>, span: ast::Span) -> Value {
+        let Some(key) = self.key(name, key, span) else {
+            return Value::num(Ty::Bool, 0);
+        };
+        let Some(u) = self.use_map(name) else {
+            return Value::num(Ty::Bool, 0);
+        };
+        if let Some(off) = u.set_off {
+            let none = self.b.block();
+            let entry = self.entry(&u, key, none, span);
+            let was = self.b.load(entry, off as i32, Size::B8);
+            self.zero(entry, 0, u.decl.value_size);
+            self.b.jump(none);
+            self.b.switch_to(none);
+            // `was` is written on every path only where the entry can't be missing.
+            return match u.decl.kind {
+                MapKind::Array => Value::num(Ty::Bool, was),
+                _ => Value::num(Ty::Bool, 1),
+            };
+        }
+        let map = self.b.map(u.map);
+        let error = self.b.call(Helper::MapDeleteElem, vec![map.into(), key.into()]);
+        // 0, or a negative error number.
+        let gone = self.b.bin(BinOp::Shr, Width::W64, error, 63);
+        let gone = self.b.bin(BinOp::Xor, Width::W64, gone, 1);
+        Value::num(Ty::Bool, gone)
+    }
+
+    /// `has_key(@m, k)`
+    pub fn map_has_key(&mut self, name: &str, key: &Expr, span: ast::Span) -> Value {
+        let Some(key) = self.key(name, Some(key), span) else {
+            return Value::num(Ty::Bool, 0);
+        };
+        let Some(u) = self.use_map(name) else {
+            return Value::num(Ty::Bool, 0);
+        };
+        let dst = self.b.int();
+        let (none, done) = (self.b.block(), self.b.block());
+        let entry = self.lookup_entry(&u, key);
+        self.b.non_null(entry, none);
+        self.b.mov(dst, 1);
+        self.b.jump(done);
+        self.b.switch_to(none);
+        self.b.mov(dst, 0);
+        self.b.jump(done);
+        self.b.switch_to(done);
+        Value::num(Ty::Bool, dst)
+    }
+
+    /// The key of an entry that is to be printed: its type and where it is.
+    pub fn map_key_value(&mut self, name: &str, key: &Expr, span: ast::Span) -> Option<Value> {
+        let base = self.key(name, Some(key), span)?;
+        let ty = self.g.maps.get(name)?.key.clone()??;
+        Some(Value::of(ty, At::Mem(base, 0)))
+    }
+
+    // Aggregations.
+
+    fn aggregate(
+        &mut self,
+        name: &str,
+        key: Option<&Expr>,
+        func: &str,
+        args: &[Expr],
+        target: ast::Span,
+        span: ast::Span,
+    ) {
+        let (least, most) = match func {
+            "count" => (0, 0),
+            "hist" => (1, 2),
+            "lhist" => (4, 4),
+            "tseries" => return self.error(span, "tseries() is not supported yet"),
+            _ => (1, 1),
+        };
+        if args.len() < least || args.len() > most {
+            let message = format!("{func}() takes {least} arguments, not {}", args.len());
+            return self.error(span, message);
+        }
+        let v = args.first().map(|e| (self.expr(e), e.span));
+        if let Some((v, span)) = &v
+            && !(v.ty.is_int() || v.ty == Ty::None)
+        {
+            return self.error(*span, format!("{func}() takes a number, not {}", v.ty));
+        }
+        let mut constants = vec![];
+        for e in args.iter().skip(1) {
+            match self.expr(e).constant() {
+                Some(n) => constants.push(n),
+                None => return self.error(e.span, "this must be a constant"),
+            }
+        }
+        let signed = v.as_ref().is_some_and(|(v, _)| v.ty.is_signed());
+        let value = match func {
+            "count" => ValueTy::Count,
+            "sum" => ValueTy::Sum { signed },
+            "avg" => ValueTy::Avg { signed },
+            "min" => ValueTy::Min { signed },
+            "max" => ValueTy::Max { signed },
+            "stats" => ValueTy::Stats { signed },
+            "hist" => {
+                let bits = constants.first().copied().unwrap_or(0);
+                if !(0..=5).contains(&bits) {
+                    return self.error(span, "hist() takes from 0 to 5 bits");
+                }
+                let bits = bits as u32;
+                ValueTy::Hist {
+                    bits,
+                    buckets: ((65 - bits) << bits) + 1,
+                }
+            }
+            _ => {
+                let (min, max, step) = (constants[0], constants[1], constants[2]);
+                let steps = max
+                    .checked_sub(min)
+                    .filter(|n| *n > 0 && step > 0)
+                    .map(|n| n / step);
+                match steps {
+                    Some(n @ 0..=1000) => ValueTy::Lhist {
+                        min,
+                        max,
+                        step: step as u64,
+                        buckets: n as u32 + 2,
+                    },
+                    Some(n) => {
+                        return self.error(span, format!("lhist() takes at most 1000 steps; here are {n}"));
+                    }
+                    None => {
+                        return self.error(
+                            span,
+                            "lhist() takes a value, a least, a larger greatest, and a step",
+                        );
+                    }
+                }
+            }
+        };
+        let noted = self.note_value(name, &value, false, span);
+        let Some(key) = self.key(name, key, target) else {
+            return;
+        };
+        let (true, Some(u)) = (noted, self.use_map(name)) else {
+            return;
+        };
+        let v = v.map(|(v, _)| self.reg(&v));
+        let bucket = match (&u.value, v) {
+            (ValueTy::Hist { bits, .. }, Some(v)) => Some(self.log_bucket(v, *bits, signed)),
+            (&ValueTy::Lhist { min, max, step, .. }, Some(v)) => {
+                Some(self.linear_bucket(v, min, max, step, signed))
+            }
+            _ => None,
+        };
+        let done = self.b.block();
+        let entry = self.entry(&u, key, done, target);
+        match (&u.value, v) {
+            (ValueTy::Count, _) => self.add_to(entry, 0, 1),
+            (ValueTy::Sum { .. }, Some(v)) => self.add_to(entry, 0, v),
+            (ValueTy::Avg { .. } | ValueTy::Stats { .. }, Some(v)) => {
+                self.add_to(entry, 0, v);
+                self.add_to(entry, 8, 1);
+            }
+            (ValueTy::Min { signed }, Some(v)) => {
+                let cond = if *signed { Cond::SLt } else { Cond::Lt };
+                self.extreme(entry, v, cond);
+            }
+            (ValueTy::Max { signed }, Some(v)) => {
+                let cond = if *signed { Cond::SGt } else { Cond::Gt };
+                self.extreme(entry, v, cond);
+            }
+            (ValueTy::Hist { buckets, .. } | ValueTy::Lhist { buckets, .. }, _) => {
+                if let Some(bucket) = bucket {
+                    self.b.branch_if(Cond::Ge, bucket, i64::from(*buckets), done);
+                    let off = self.b.bin(BinOp::Shl, Width::W64, bucket, 3);
+                    let counter = self.b.add(entry, off);
+                    self.add_to(counter, 0, 1);
+                }
+            }
+            _ => {}
+        }
+        self.mark_set(&u, entry);
+        self.b.jump(done);
+        self.b.switch_to(done);
+    }
+
+    fn extreme(&mut self, entry: Reg, v: Reg, cond: Cond) {
+        let (compare, put, done) = (self.b.block(), self.b.block(), self.b.block());
+        let set = self.b.load(entry, 8, Size::B8);
+        self.b.branch(Cond::Ne, set, 0, compare, put);
+        self.b.switch_to(compare);
+        let old = self.b.load(entry, 0, Size::B8);
+        self.b.branch(cond, v, old, put, done);
+        self.b.switch_to(put);
+        self.b.store(entry, 0, v, Size::B8);
+        self.b.store(entry, 8, 1, Size::B8);
+        self.b.jump(done);
+        self.b.switch_to(done);
+    }
+
+    /// The logarithmic bucket of a value, without branches on the value: they would multiply the paths that the
+    /// kernel's verifier walks.
+    fn log_bucket(&mut self, v: Reg, bits: u32, signed: bool) -> Reg {
+        let bucket = self.b.int();
+        let done = self.b.block();
+        self.b.mov(bucket, 0);
+        if signed {
+            self.b.branch_if(Cond::SLt, v, 0, done);
+        }
+        let small = self.b.block();
+        self.b.branch_if(Cond::Lt, v, 1i64 << bits, small);
+        let w = |s: &mut Self, op, a: Reg, b: Operand| s.b.bin(op, Width::W64, a, b);
+        // Binary search for the highest bit.
+        let mut rest = v;
+        let mut msb = self.b.imm(0);
+        for step in (0..6).rev() {
+            let upper = w(self, BinOp::Shr, rest, (1i64 << step).into());
+            let zero = self.b.imm(0);
+            let negative = w(self, BinOp::Sub, zero, upper.into());
+            let any = w(self, BinOp::Shr, negative, 63.into());
+            let by = w(self, BinOp::Shl, any, step.into());
+            rest = w(self, BinOp::Shr, rest, by.into());
+            msb = w(self, BinOp::Add, msb, by.into());
+        }
+        let bits = i64::from(bits);
+        let above = w(self, BinOp::Sub, msb, bits.into());
+        let sub = w(self, BinOp::Shr, v, above.into());
+        let sub = w(self, BinOp::And, sub, ((1i64 << bits) - 1).into());
+        let power = w(self, BinOp::Add, above, 1.into());
+        let power = w(self, BinOp::Shl, power, bits.into());
+        let sum = w(self, BinOp::Add, power, sub.into());
+        let sum = w(self, BinOp::Add, sum, 1.into());
+        self.b.mov(bucket, sum);
+        self.b.jump(done);
+        self.b.switch_to(small);
+        let next = w(self, BinOp::Add, v, 1.into());
+        self.b.mov(bucket, next);
+        self.b.jump(done);
+        self.b.switch_to(done);
+        bucket
+    }
+
+    fn linear_bucket(&mut self, v: Reg, min: i64, max: i64, step: u64, signed: bool) -> Reg {
+        let bucket = self.b.int();
+        let done = self.b.block();
+        // An unsigned number is above all negative ones.
+        let (lt, gt) = if signed {
+            (Cond::SLt, Cond::SGt)
+        } else {
+            (Cond::Lt, Cond::Gt)
+        };
+        self.b.mov(bucket, 0);
+        if signed || min > 0 {
+            self.b.branch_if(lt, v, min, done);
+        }
+        self.b
+            .mov(bucket, 1 + (max.wrapping_sub(min) as u64 / step) as i64);
+        if !signed && max < 0 {
+            self.b.jump(done);
+            self.b.switch_to(done);
+            return bucket;
+        }
+        self.b.branch_if(gt, v, max, done);
+        let from = self.b.bin(BinOp::Sub, Width::W64, v, min);
+        let n = self.b.bin(BinOp::Div, Width::W64, from, step as i64);
+        let n = self.b.add(n, 1);
+        self.b.mov(bucket, n);
+        self.b.jump(done);
+        self.b.switch_to(done);
+        bucket
+    }
+}

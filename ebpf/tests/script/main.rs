@@ -1,0 +1,5 @@
+//! Scripts, compiled and run in the interpreters: what the language means.
+
+mod env;
+mod programs;
+mod semantics;

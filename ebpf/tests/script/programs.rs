@@ -1,0 +1,157 @@
+//! Every construct becomes programs that the IR's verifier and code generation take.
+
+use ktrail_ebpf::codegen::{Options, PacketAccess, generate};
+use ktrail_ebpf::kernel::Features;
+use ktrail_ebpf::script::env::ScriptEnv;
+use ktrail_ebpf::script::output::Compiled;
+use ktrail_ebpf::script::{Diagnostic, ParseOptions, compile, parse, render_all};
+
+use crate::env::Table;
+
+pub fn compiled(text: &str) -> Result<Compiled, String> {
+    let (script, diagnostics) = parse(text, &ParseOptions::default());
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(render_all(&diagnostics, "stdin", text));
+    }
+    compile(&script, &Table::new()).map_err(|errors| render_all(&errors, "stdin", text))
+}
+
+fn generates(text: &str, compiled: &Compiled, features: &Features) {
+    let options = Options {
+        packet: PacketAccess::KernelRead,
+        features,
+    };
+    for probe in &compiled.probes {
+        if let Err(e) = generate(&probe.program, &options) {
+            panic!("{text}\n{e}\n{}", probe.program);
+        }
+    }
+}
+
+/// Scripts that compile, one a line.
+const GOOD: &[&str] = &[
+    r#"BEGIN { printf("hello\n"); exit(); }"#,
+    r#"kprobe:tcp_connect { @[comm] = count(); } interval:s:3 { print(@); clear(@); }"#,
+    r#"kprobe:tcp_connect { @start[tid] = nsecs; } kretprobe:tcp_connect /@start[tid]/ { @ns = avg(nsecs - @start[tid]); delete(@start, tid); }"#,
+    r#"BEGIN { $x = 1; $x += 2; $x++; --$x; printf("%d %d\n", $x, $x * 3 / 2); }"#,
+    r#"BEGIN { @a = 1; @a++; @a += 5; @b[1] = @a; @b[2]++; printf("%d", @b[1]++ + ++@b[2]); }"#,
+    r#"BEGIN { @ = hist(5); @h[comm, 1] = hist(cpu, 3); @l = lhist(pid, 0, 100, 10); @s = stats(pid); }"#,
+    r#"BEGIN { @mi = min(pid); @ma[1] = max(-5); @su = sum(5); @c[kstack, ustack(3)] = count(); }"#,
+    r#"BEGIN { $t = (1, "two", (3, pid)); printf("%d %s %d", $t.0, $t.1, $t.2.1); print($t); }"#,
+    r#"BEGIN { $r = (a = 1, b = comm); print($r.b); @[$r.a] = $r; }"#,
+    r#"BEGIN { if (comm == "abc") { print(1); } else if (pid > 5 && uid != 0 || !cpu) { print(2); } else { print(3); } }"#,
+    r#"BEGIN { $s = pid > 1 ? "many" : "one"; print($s); print(pid ? 1 : 2); print(pid ?: 5); }"#,
+    r#"BEGIN { $i = 0; while ($i < 10) { $i++; if ($i == 5) { continue; } if ($i == 8) { break; } print($i); } }"#,
+    r#"BEGIN { for ($i : 0..5) { print($i); } unroll (3) { print("x"); } }"#,
+    r#"BEGIN { let $x : uint8 = 5; let $y; $y = "text"; let $z : string[20]; $z = $y; print(($x, $y, $z)); }"#,
+    r#"fn add($a : int64, $b : int64) : int64 { if ($a == 0) { return $b; } return $a + $b; } BEGIN { print(add(1, add(2, pid))); }"#,
+    r#"kprobe:tcp_connect { $sk = (struct sock *)arg0; printf("%d %d %d %d", $sk->port, $sk->flag, $sk->kind, $sk->mark); }"#,
+    r#"kprobe:tcp_connect { printf("%s %s %s", args.sk->owner->comm, ntop(args.sk->address), args.sk->state); }"#,
+    r#"kprobe:tcp_connect { if (args.sk->state == OPEN) { @[args.sk->owner->comm] = count(); } }"#,
+    r#"kprobe:tcp_* { @[func] = count(); @p[probe] = count(); }"#,
+    r#"span:tcp_connect { printf("%d %d %d", duration, retval, args.sk->port); @ = hist(duration); }"#,
+    r#"tracepoint:sched:sched_switch { @[args.prev_comm, args.prev_pid] = count(); printf("%s", args.prev_comm); }"#,
+    r#"tracepoint:syscalls:sys_enter_openat { printf("%s %s\n", comm, str(args.filename)); @[str(args.filename, 10)] = count(); }"#,
+    r#"fentry:tcp_connect { print(args.sk->port); } fexit:tcp_connect { print((retval, args.len)); }"#,
+    r#"rawtracepoint:sched_wakeup { print((arg0, args.sk->numbers)); }"#,
+    r#"profile:hz:99 { @[kstack] = count(); @p[kstack(perf, 5)] = count(); } software:cpu:100 { @x = count(); } "#,
+    r#"BEGIN { time("%H\n"); time(); print(strftime("%H", nsecs)); cat("/proc/loadavg"); join(curtask); system("ls %d", 5); }"#,
+    r#"BEGIN { print(ksym(5)); print(usym(5)); print(*kaddr("avenrun")); print(bswap((uint16)5)); print(buf(curtask, 5)); }"#,
+    r#"BEGIN { print(strncmp(comm, "abc", 2)); print(strcontains(comm, "b")); print(strlen(comm)); print(comm[0]); }"#,
+    r#"BEGIN { print(sizeof(struct sock)); print(offsetof(struct sock, owner)); print((uint8)300); print((bool)5); }"#,
+    r#"BEGIN { @m[1, "a"] = 1; @m[2, "bcd"] = 2; if (has_key(@m, (1, "a"))) { delete(@m, (1, "a")); } delete(@m[2, "b"]); zero(@m); }"#,
+    r#"struct foo { int a; char b[8]; struct { u8 c; } d; } BEGIN { $f = (struct foo *)5; print($f->a); print($f->b); print($f->d.c); }"#,
+    r#"let @l = lruhash(10); BEGIN { @l[1] = (1, "x"); print(@l[1]); print(@l[1].1); print(@l, 5); print(@l, 5, 2); }"#,
+    r#"BEGIN { print(ppid); print(pcomm); print(curtask->comm); print(macaddr("abcdef")); print(-5 / 2); print(~1); }"#,
+    r#"BEGIN { $x = { let $y = 5; $y + 1 }; $z = if pid > 5 { "a" } else { "bc" }; print(($x, $z)); }"#,
+    r#"BEGIN { if (pid == 5) { return; } print(1); exit(3); print(2); } END { print("done"); }"#,
+    r#"BEGIN { @x = pid; @x = -1; @y[pid] = 1; @y[-5] = 2; print(@x / @y[3] % 7); }"#,
+    r#"BEGIN { printf("%r %rx %c %p %llx %-5s|%5d", buf(curtask, 4), buf(curtask, 4), 65, curtask, nsecs, "a", 5); }"#,
+    r#"BEGIN { @a["longer than the other"] = 1; @a["short"] = 2; $s = "a"; $s = "longer"; @t = $s; @t = "the longest of all"; }"#,
+    r#"config = { max_map_keys = 10; print_maps_on_exit = false } BEGIN { @[1] = 1; }"#,
+    r#"interval:hz:10 { print(elapsed); } interval:100ms { exit(); } BEGIN { errorf("bad %d", 1); warnf("w"); print(nsecs(tai)); }"#,
+];
+
+#[test]
+fn every_construct_generates() {
+    let new = Table::new();
+    for text in GOOD {
+        let compiled = compiled(text).unwrap_or_else(|e| panic!("{text}\n{e}"));
+        assert!(!compiled.probes.is_empty(), "{text}");
+        generates(text, &compiled, new.features());
+        // What is old has to do without much.
+        generates(
+            text,
+            &compiled,
+            &Features {
+                atomic_fetch: true,
+                ..Features::default()
+            },
+        );
+    }
+}
+
+/// Scripts that are wrong, and what is said.
+const BAD: &[(&str, &str)] = &[
+    ("BEGIN { print($x); }", "'$x' has no value yet"),
+    ("BEGIN { print(@x); }", "nothing is ever put in it"),
+    ("BEGIN { @x = 1; @x[1] = 2; }", "without a key elsewhere"),
+    ("BEGIN { @x = 1; @x = \"a\"; }", "'@x' holds int64, not string[2]"),
+    ("BEGIN { @x = 1; @x = count(); }", "different kinds of values"),
+    (
+        "BEGIN { $x = 1; $x = \"a\"; }",
+        "'$x' is int64, so it can't hold string[2]",
+    ),
+    ("BEGIN { printf(\"%d\"); }", "asks for 1 values, but 0 are given"),
+    ("BEGIN { printf(\"%d\", comm); }", "does not print string[16]"),
+    ("BEGIN { prinf(\"a\"); }", "did you mean 'print"),
+    ("BEGIN { print(elapsd); }", "did you mean 'elapsed'"),
+    ("BEGIN { print(retval); }", "a begin probe has no 'retval'"),
+    ("kprobe:tcp_conect { print(1); }", "did you mean tcp_connect?"),
+    ("kprobe:tcp_connect { print(args.skk); }", "has no argument 'skk'"),
+    (
+        "kprobe:tcp_connect { print(args.sk->prt); }",
+        "did you mean 'port'?",
+    ),
+    ("BEGIN { print(1 / 0); }", "division by zero"),
+    ("BEGIN { break; }", "not inside of a loop"),
+    (
+        "fn f($a : int64) : int64 { return f($a); } BEGIN { print(f(1)); }",
+        "calls itself",
+    ),
+    ("BEGIN { count(); }", "must be put into a map"),
+    ("BEGIN { $x = hist(5); }", "must be put into a map"),
+    ("BEGIN { @ = lhist(5, 0, 100000, 1); }", "at most 1000 steps"),
+    ("BEGIN { let $x = 1; let $x = 2; }", "declared already"),
+    ("BEGIN { print(comm == 5); }", "can't be compared"),
+    ("interval:s:0 { print(1); }", "1us at least"),
+    ("software:nothing { print(1); }", "there is no software event"),
+    (
+        "config = { nothing = 5 } BEGIN { print(1); }",
+        "no setting 'nothing'",
+    ),
+];
+
+#[test]
+fn what_is_wrong_is_said() {
+    for (text, message) in BAD {
+        match compiled(text) {
+            Ok(_) => panic!("{text}\ncompiles"),
+            Err(said) => assert!(said.contains(message), "{text}\n{said}"),
+        }
+    }
+}
+
+#[test]
+fn a_wildcard_is_one_program_unless_it_asks_for_arguments() {
+    let shared = compiled("kprobe:tcp_* { @[func] = count(); }").unwrap();
+    assert_eq!(shared.probes.len(), 1);
+    assert_eq!(shared.probes[0].targets.len(), 3);
+    let apart = compiled("kprobe:tcp_* { @[args.len] = count(); }").unwrap();
+    assert_eq!(apart.probes.len(), 3);
+    let names: Vec<&str> = apart.probes.iter().map(|p| p.targets[0].name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["kprobe:tcp_close", "kprobe:tcp_connect", "kprobe:tcp_sendmsg"]
+    );
+}

@@ -3,6 +3,7 @@
 mod clean;
 mod filter;
 mod plot;
+mod run;
 mod trace;
 
 use std::io;
@@ -46,6 +47,7 @@ impl Color {
 #[derive(Debug, Subcommand)]
 enum Command {
     Trace(trace::Args),
+    Run(run::Args),
     Filter(filter::Args),
     Plot(plot::Args),
     Clean(clean::Args),
@@ -60,13 +62,14 @@ pub struct Usage(pub String);
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
-        Command::Clean(args) => clean::main(args),
-        Command::Plot(args) => plot::main(args),
-        Command::Trace(args) => trace::main(args, cli.color),
-        Command::Filter(args) => filter::main(args),
+        Command::Clean(args) => clean::main(args).map(|()| 0),
+        Command::Plot(args) => plot::main(args).map(|()| 0),
+        Command::Trace(args) => trace::main(args, cli.color).map(|()| 0),
+        Command::Run(args) => run::main(args),
+        Command::Filter(args) => filter::main(args).map(|()| 0),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error),
     }
 }

@@ -31,6 +31,15 @@ pub struct MachineEnv {
 #[derive(Default)]
 pub struct MachineTypes(OnceCell<Result<KernelBtf, Lacking>>);
 
+/// How names start that are not functions': padding, stubs of static calls, what ftrace has lost.
+const NO_FUNCTIONS: &[&str] = &[
+    "__pfx_",
+    "__cfi_",
+    "__SCT__",
+    "__SCK__",
+    "__ftrace_invalid_address___",
+];
+
 /// In [`TypeId::object`]: the prototype without its first parameter.
 const WITHOUT_FIRST: u32 = 1 << 31;
 
@@ -116,8 +125,7 @@ impl MachineEnv {
                 let code = symbols.code().filter(|s| s.module != "bpf");
                 functions.extend(code.map(|s| function(s.name, s.module)));
             }
-            // What the compiler made of a function is no function of its own.
-            functions.retain(|f| !f.name.starts_with("__ftrace_invalid_address___"));
+            functions.retain(|f| !NO_FUNCTIONS.iter().any(|prefix| f.name.starts_with(prefix)));
             functions.sort_unstable();
             functions.dedup();
             functions
@@ -251,6 +259,24 @@ impl ScriptEnv for MachineEnv {
         let KType::Ptr(proto) = btf.get(to)? else {
             return None;
         };
+        // The typedef has types only; the functions that the tracepoint is made of have the names as well.
+        let params = |id| match btf.get(id) {
+            Some(KType::Proto { params, .. }) => params,
+            _ => vec![],
+        };
+        let count = params(proto).len();
+        let named = ["__traceiter_", "__bpf_trace_", "__probestub_"]
+            .iter()
+            .find_map(|prefix| {
+                let name = format!("{prefix}{}", tracepoint.name);
+                let KType::Func { proto, .. } = btf.get(btf.function(Some(module), &name)?)? else {
+                    return None;
+                };
+                let params = params(proto);
+                let complete = params.len() == count && params.iter().skip(1).all(|(n, _)| !n.is_empty());
+                complete.then_some(proto)
+            });
+        let proto = named.unwrap_or(proto);
         Some(TypeId {
             object: proto.object | WITHOUT_FIRST,
             ..proto

@@ -108,14 +108,13 @@ impl<W: Write> Actor<'_, W> {
             bail!("the ring holds a record of an unknown kind, {index}");
         };
         if record.bytes.len() < *size as usize {
-            bail!("a record of kind {index} has {} bytes, not {size}", record.bytes.len());
+            bail!(
+                "a record of kind {index} has {} bytes, not {size}",
+                record.bytes.len()
+            );
         }
         match action {
-            Action::Printf {
-                format,
-                args,
-                stream,
-            } => {
+            Action::Printf { format, args, stream } => {
                 let text = printf(format, &self.values(record, args));
                 self.print(&text, *stream, *span)?;
             }
@@ -187,7 +186,11 @@ impl<W: Write> Actor<'_, W> {
     /// # Errors
     /// If it was never made, which is a bug.
     fn table(&self, map: usize) -> anyhow::Result<Table<'_>> {
-        let info = self.compiled.maps.get(map).context("a map of an unknown number")?;
+        let info = self
+            .compiled
+            .maps
+            .get(map)
+            .context("a map of an unknown number")?;
         let map = self.maps.get(&info.decl.name);
         let map = map.with_context(|| format!("map {} was not made", info.name))?;
         Ok(Table { info, map })

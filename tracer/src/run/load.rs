@@ -13,6 +13,7 @@ use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
 use ktrail_ebpf::script::output::{AttachPoint, Compiled, Period, Probe, STATE, STATE_SIZE, Target};
 
 use super::env::MachineEnv;
+use crate::kernel::Lacking;
 use crate::kernel::attach::{self, Attached, Link, Multi, perf};
 use crate::kernel::btf;
 use crate::kernel::features::Features;
@@ -387,7 +388,10 @@ impl Attacher<'_> {
                 return Ok(attached);
             }
         }
-        let mut how = self.features.kprobe.clone().map_err(anyhow::Error::from)?;
+        let mut how = self.features.kprobe.clone().map_err(|lacking| {
+            let Lacking { what, why, .. } = lacking;
+            anyhow!("{what}: {why}; probe by fentry, tracepoint or rawtracepoint, or use another kernel")
+        })?;
         how.at_return = at_return;
         let program = self.loaded.load(object, &LoadOptions::default())?;
         Ok(attach::kprobe(&program, points, &how, &|_, _| true)?)

@@ -10,10 +10,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use ktrail_ebpf::script::output::{
-    Compiled, ERRORS, EVENTS, CONTROL, ErrorKind, STATE_CHILD, STATE_EXITING, STATE_START,
+    CONTROL, Compiled, ERRORS, EVENTS, ErrorKind, STATE_CHILD, STATE_EXITING, STATE_START,
 };
 use tokio::io::unix::AsyncFd;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -36,8 +36,8 @@ const BATCH: usize = 16 << 10;
 /// When a run ends, beside exit(), Ctrl-C and SIGTERM.
 #[derive(Default)]
 pub struct Until {
-    /// When this command has ended: held back so far, it runs once everything is attached.
-    pub child: Option<Child>,
+    /// When this command has ended, which runs once everything is attached.
+    pub command: Option<String>,
     /// When this process has ended.
     pub pid: Option<u32>,
 }
@@ -74,6 +74,7 @@ pub fn run<W: Write>(
         actor,
         waiting: Vec::new(),
         exit: None,
+        bound: u64::MAX,
         lost: 0,
         options,
     };
@@ -97,15 +98,17 @@ struct Run<'a, W: Write> {
     control: Option<Ring>,
     /// Records that were read but not acted on.
     waiting: Vec<Record>,
-    /// The code of exit(), once it was called.
-    exit: Option<u8>,
+    /// The code of exit() and its time, once it was called.
+    exit: Option<(u8, u64)>,
+    /// There is more in a ring than was read: what is younger than this may not be acted on yet.
+    bound: u64,
     /// Events that were lost when last asked.
     lost: u64,
     options: &'a Options,
 }
 
 impl<W: Write> Run<'_, W> {
-    async fn follow(&mut self, mut until: Until) -> anyhow::Result<()> {
+    async fn follow(&mut self, until: Until) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -114,7 +117,8 @@ impl<W: Write> Run<'_, W> {
         let events = self.events.as_ref().map(Ring::watch).transpose()?;
         let control = self.control.as_ref().map(Ring::watch).transpose()?;
 
-        let child = until.child.as_ref().and_then(Child::id);
+        let mut running = until.command.as_deref().map(hold).transpose()?;
+        let child = running.as_ref().and_then(Child::id);
         self.loaded.set_state(STATE_START, monotonic())?;
         self.loaded.set_state(STATE_CHILD, child.unwrap_or(0).into())?;
         self.loaded.run_begin()?;
@@ -151,9 +155,8 @@ impl<W: Write> Run<'_, W> {
                 _ = interrupt.recv() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
                 _ = hangup.recv() => return Ok(()),
-                status = ended(&mut until.child) => {
+                status = ended(&mut running) => {
                     let status = status?;
-                    until.child = None;
                     if !status.success() && !self.options.quiet {
                         eprintln!("ktrail: the command ended with {status}");
                     }
@@ -195,10 +198,15 @@ impl<W: Write> Run<'_, W> {
             events,
             control,
             waiting,
+            bound,
             ..
         } = self;
+        *bound = u64::MAX;
         for ring in [control, events].into_iter().flatten() {
-            ring.drain_some(max, |bytes| waiting.extend(Record::new(bytes)));
+            let count = ring.drain_some(max, |bytes| waiting.extend(Record::new(bytes)));
+            if count == max {
+                *bound = waiting.last().map_or(*bound, |r| r.time.min(*bound));
+            }
         }
         Ok(())
     }
@@ -208,12 +216,16 @@ impl<W: Write> Run<'_, W> {
         if self.waiting.is_empty() {
             return Ok(());
         }
+        let until = until.min(self.bound);
         self.waiting.sort_by_key(|r| r.time);
         let ready = self.waiting.partition_point(|r| r.time <= until);
         for record in self.waiting.drain(..ready) {
+            match self.exit {
+                Some((_, end)) if record.time > end => break,
+                _ => {}
+            }
             if let Next::Exit(code) = self.actor.act(&record)? {
-                self.exit = Some(code);
-                break;
+                self.exit.get_or_insert((code, record.time));
             }
         }
         Ok(())
@@ -222,10 +234,8 @@ impl<W: Write> Run<'_, W> {
     /// Nothing fires any more: END, what is left, maps, losses.
     fn finish(mut self) -> anyhow::Result<u8> {
         self.read(usize::MAX)?;
-        if self.exit.is_none() {
-            self.act(u64::MAX)?;
-        }
-        let code = self.exit.unwrap_or(0);
+        self.act(u64::MAX)?;
+        let (code, _) = self.exit.take().unwrap_or_default();
         self.waiting.clear();
         self.loaded.run_end()?;
         self.read(usize::MAX)?;
@@ -299,6 +309,15 @@ impl<W: Write> Run<'_, W> {
         }
         Ok(())
     }
+}
+
+/// Start a command that waits to be resumed.
+fn hold(text: &str) -> anyhow::Result<Child> {
+    let child = Command::from(process::held(text)).kill_on_drop(true).spawn()?;
+    if let Some(pid) = child.id() {
+        process::wait_until_held(pid)?;
+    }
+    Ok(child)
 }
 
 /// Waits until a ring has something; for ever if there is no ring.

@@ -102,7 +102,9 @@ impl Table<'_> {
             true => size.next_multiple_of(8),
             false => size.max(1),
         };
-        bytes.chunks(step.max(1)).map(move |chunk| &chunk[..chunk.len().min(size)])
+        bytes
+            .chunks(step.max(1))
+            .map(move |chunk| &chunk[..chunk.len().min(size)])
     }
 
     fn value(&self, decoder: &Decoder<'_>, bytes: &[u8]) -> Value {
@@ -119,7 +121,10 @@ fn word(bytes: &[u8], offset: u32) -> u64 {
 
 /// What the values of all CPUs come to.
 fn combine(ty: &ValueTy, cpus: &[&[u8]], decoder: &Decoder<'_>) -> Value {
-    let sum = |offset: u32| cpus.iter().fold(0_u64, |sum, v| sum.wrapping_add(word(v, offset)));
+    let sum = |offset: u32| {
+        cpus.iter()
+            .fold(0_u64, |sum, v| sum.wrapping_add(word(v, offset)))
+    };
     let signed = |n: u64, signed: bool| match signed {
         true => i128::from(n as i64),
         false => i128::from(n),
@@ -201,10 +206,16 @@ mod tests {
         assert_eq!(combined(&sum(true), &[&[3], &[-4]]), int(-1));
         assert_eq!(combined(&sum(false), &[&[-1]]), int(u64::MAX.into()));
         let signed = true;
-        assert_eq!(combined(&ValueTy::Avg { signed }, &[&[10, 2], &[-31, 1]]), int(-7));
+        assert_eq!(
+            combined(&ValueTy::Avg { signed }, &[&[10, 2], &[-31, 1]]),
+            int(-7)
+        );
         assert_eq!(combined(&ValueTy::Avg { signed }, &[&[0, 0]]), int(0));
         // A CPU without a value has no say.
-        assert_eq!(combined(&ValueTy::Min { signed }, &[&[5, 1], &[0, 0], &[-3, 1]]), int(-3));
+        assert_eq!(
+            combined(&ValueTy::Min { signed }, &[&[5, 1], &[0, 0], &[-3, 1]]),
+            int(-3)
+        );
         assert_eq!(combined(&ValueTy::Max { signed }, &[&[-5, 1], &[0, 0]]), int(-5));
         assert_eq!(
             combined(&ValueTy::Stats { signed }, &[&[4, 1], &[2, 2]]),
@@ -214,10 +225,7 @@ mod tests {
                 total: 6
             })
         );
-        let hist = ValueTy::Hist {
-            bits: 0,
-            buckets: 4,
-        };
+        let hist = ValueTy::Hist { bits: 0, buckets: 4 };
         let Value::Histogram(hist) = combined(&hist, &[&[0, 1, 0, 2], &[0, 1, 0, 0]]) else {
             panic!("a histogram")
         };

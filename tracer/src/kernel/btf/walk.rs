@@ -60,7 +60,10 @@ impl KernelBtf {
         let functions = self.functions().into_iter();
         functions
             .filter_map(|(name, _)| name.strip_prefix(ITERATOR).map(str::to_string))
-            .filter(|name| self.by_name(Space::Struct, &format!("{ITERATOR}_{name}")).is_some())
+            .filter(|name| {
+                self.by_name(Space::Struct, &format!("{ITERATOR}_{name}"))
+                    .is_some()
+            })
             .collect()
     }
 
@@ -73,8 +76,12 @@ impl KernelBtf {
     pub fn enum_constant(&self, constant: &str) -> Option<(i64, TypeId)> {
         for (number, object) in (0..).zip(&self.objects) {
             let view = self.view(object);
-            let mut enums = object.bytes.iter().filter(|(_, h)| matches!(h.kind, kind::ENUM | kind::ENUM64));
-            let Some((id, _)) = enums.find(|(id, _)| view.enumerators(*id).any(|name| name == constant)) else {
+            let mut enums = object
+                .bytes
+                .iter()
+                .filter(|(_, h)| matches!(h.kind, kind::ENUM | kind::ENUM64));
+            let Some((id, _)) = enums.find(|(id, _)| view.enumerators(*id).any(|name| name == constant))
+            else {
                 continue;
             };
             let id = TypeId { object: number, id };

@@ -1,0 +1,352 @@
+//! `ktrail run`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use ktrail_ebpf::script::output::{Action, Compiled};
+use ktrail_ebpf::script::{self, Diagnostic, ParseOptions, render_all};
+
+use super::Usage;
+use crate::kernel::maps;
+use crate::kernel::process;
+use crate::kernel::program::LoadError;
+use crate::kernel::time::WallClock;
+use crate::run::decode::Decoder;
+use crate::run::env::MachineEnv;
+use crate::run::events::{Actor, Source};
+use crate::run::format::{Output, OutputFormat};
+use crate::run::list;
+use crate::run::load::{self, Loaded};
+use crate::run::names::MachineNames;
+use crate::run::session::{self, Until};
+
+/// Run a script in the probe language, which is bpftrace's
+///
+/// Attaches the script's probes, prints what they print, and at the end the maps. Ends at exit(), with Ctrl-C, or
+/// when the command of -c or the process of -p ends.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The script, `-` for standard input, and its parameters: `$1` and so on. With -e, parameters only; with -l, a
+    /// pattern
+    #[arg(value_name = "FILE [ARGS]", trailing_var_arg = true)]
+    words: Vec<String>,
+
+    /// The script itself
+    #[arg(short = 'e', long, value_name = "PROGRAM")]
+    execute: Option<String>,
+
+    /// Text for people or JSON lines for programs
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Text)]
+    format: FormatArg,
+
+    /// Write the output to this file
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Print nothing on standard error but errors
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Run this command once everything is attached, and stop when it ends; `cpid` is its process
+    #[arg(short, long, value_name = "COMMAND")]
+    command: Option<String>,
+
+    /// Only events of this process, and stop when it ends
+    #[arg(short, long, value_name = "PID")]
+    pid: Option<u32>,
+
+    /// List the attach points that match a pattern, with -v what they carry
+    #[arg(short, long, conflicts_with_all = ["execute", "command", "dump"])]
+    list: bool,
+
+    /// Load and attach everything, then stop: nothing runs
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Show what the script becomes, and stop
+    #[arg(short, long, value_enum, value_name = "STAGE")]
+    dump: Option<Stage>,
+
+    /// Say more: what debugf() prints, and the verifier's log if it refuses a program
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Allow system()
+    #[arg(long = "unsafe")]
+    allow_unsafe: bool,
+
+    /// Create this file once everything is attached, for scripts that wait
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Which processes call nf_hook_slow:
+    ktrail run -e 'kprobe:nf_hook_slow { @[comm] = count(); } interval:s:3 { print(@); clear(@); }'
+  What can be probed about veth devices:
+    ktrail run -l '*veth*'";
+
+/// How the output is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    /// For people
+    Text,
+    /// JSON lines, for programs
+    Json,
+}
+
+/// A stage on a script's way to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// The script as it was understood, macros expanded
+    Ast,
+    /// The types of its maps
+    Types,
+    /// The intermediate representation
+    Ir,
+    /// The instructions
+    Asm,
+}
+
+/// Run the subcommand; the exit code.
+pub fn main(args: &Args) -> anyhow::Result<u8> {
+    if args.list {
+        let pattern = args.words.first().map_or("*", String::as_str);
+        let out = BufWriter::new(io::stdout().lock());
+        list::print(out, &MachineEnv::new(None), pattern, args.verbose)?;
+        return Ok(0);
+    }
+    let (source, positional) = script_text(args)?;
+    let (script, diagnostics) = script::parse(&source.text, &ParseOptions { positional });
+    if !report(&diagnostics, &source, args.quiet) {
+        return Ok(2);
+    }
+    if args.dump == Some(Stage::Ast) {
+        return show(&script::print::print(&script));
+    }
+    if let Some(pid) = args.pid
+        && !process::alive(pid)
+    {
+        return Err(Usage(format!("-p {pid}: there is no such process")).into());
+    }
+
+    for line in maps::raise_limits() {
+        if args.verbose {
+            notice(args, &line);
+        }
+    }
+    let env = MachineEnv::new(args.pid);
+    let features = env.machine_features()?;
+    let compiled = match script::compile(&script, &env) {
+        Ok(compiled) => compiled,
+        Err(diagnostics) => {
+            report(&diagnostics, &source, args.quiet);
+            return Ok(2);
+        }
+    };
+    if !args.quiet {
+        for note in &compiled.warnings {
+            eprint!("{}", source.warning(note.span, &note.message));
+        }
+    }
+    if !args.allow_unsafe
+        && let Some(event) = compiled
+            .events
+            .iter()
+            .find(|e| matches!(e.action, Action::System { .. }))
+    {
+        eprint!(
+            "{}",
+            source.error(event.span, "system() runs commands; allow it with --unsafe")
+        );
+        return Ok(2);
+    }
+    match args.dump {
+        Some(Stage::Types) => return types(&compiled),
+        Some(Stage::Ir) => {
+            let programs: Vec<String> = compiled.probes.iter().map(|p| p.program.to_string()).collect();
+            return show(&programs.join("\n"));
+        }
+        _ => {}
+    }
+    let objects = match load::generate(&compiled, features) {
+        Ok(objects) => objects,
+        Err(error) => return generated(error, &source),
+    };
+    if args.dump == Some(Stage::Asm) {
+        let probes = compiled.probes.iter().zip(&objects);
+        let each: Vec<String> = probes
+            .map(|(p, object)| format!("{}:\n{}", p.targets[0].name, object.disassemble()))
+            .collect();
+        return show(&each.join("\n"));
+    }
+    if compiled.probes.is_empty() {
+        eprintln!("ktrail: {}: no probe is left to attach", source.name);
+        return Ok(1);
+    }
+    let result = run(args, &source, &compiled, &env, objects);
+    result.or_else(|error| refused(error, &source, args.verbose))
+}
+
+/// The script's text and its parameters.
+fn script_text(args: &Args) -> anyhow::Result<(Source, Vec<String>)> {
+    if let Some(text) = &args.execute {
+        let source = Source {
+            name: "stdin".into(),
+            text: text.clone(),
+        };
+        return Ok((source, args.words.clone()));
+    }
+    let Some((file, rest)) = args.words.split_first() else {
+        return Err(Usage("what to run? Name a file, or give a program with -e".into()).into());
+    };
+    let (name, bytes) = match file.as_str() {
+        "-" => {
+            let mut bytes = Vec::new();
+            io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .context("standard input")?;
+            ("stdin", bytes)
+        }
+        path => {
+            let bytes = std::fs::read(path).map_err(|e| Usage(format!("{path}: {e}")))?;
+            (path, bytes)
+        }
+    };
+    let text = String::from_utf8(bytes).map_err(|e| Usage(format!("{name}: {e}")))?;
+    let source = Source {
+        name: name.into(),
+        text,
+    };
+    Ok((source, rest.to_vec()))
+}
+
+/// Show what is wrong; true if nothing of it is an error.
+fn report(diagnostics: &[Diagnostic], source: &Source, quiet: bool) -> bool {
+    let shown: Vec<Diagnostic> = diagnostics
+        .iter()
+        .filter(|d| d.is_error() || !quiet)
+        .cloned()
+        .collect();
+    eprint!("{}", render_all(&shown, &source.name, &source.text));
+    !diagnostics.iter().any(Diagnostic::is_error)
+}
+
+fn notice(args: &Args, line: &str) {
+    if !args.quiet {
+        eprintln!("ktrail: {line}");
+    }
+}
+
+/// Print what was asked for.
+fn show(text: &str) -> anyhow::Result<u8> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(0)
+}
+
+/// `-d types`: what the maps hold.
+fn types(compiled: &Compiled) -> anyhow::Result<u8> {
+    let mut out = io::stdout().lock();
+    for map in &compiled.maps {
+        match &map.key {
+            Some(key) => writeln!(out, "{}[{key}]: {:?}", map.name, map.value)?,
+            None => writeln!(out, "{}: {:?}", map.name, map.value)?,
+        }
+    }
+    Ok(0)
+}
+
+/// Code that could not be generated: at its place in the script.
+fn generated(error: ktrail_ebpf::codegen::Error, source: &Source) -> anyhow::Result<u8> {
+    use ktrail_ebpf::codegen::Error;
+    match &error {
+        Error::Unsupported { span, .. } | Error::Invalid { span, .. } => {
+            eprint!("{}", source.error(*span, &error.to_string()));
+            Ok(1)
+        }
+        _ => Err(error.into()),
+    }
+}
+
+/// What the verifier refused: at its place in the script.
+fn refused(error: anyhow::Error, source: &Source, verbose: bool) -> anyhow::Result<u8> {
+    let Some(load) = error.chain().find_map(|e| e.downcast_ref::<LoadError>()) else {
+        return Err(error);
+    };
+    eprint!("{}", source.error(load.span, &format!("{error:#}")));
+    if verbose {
+        eprintln!("{}", load.log.trim_end());
+    }
+    Ok(1)
+}
+
+fn run(
+    args: &Args,
+    source: &Source,
+    compiled: &Compiled,
+    env: &MachineEnv,
+    objects: Vec<ktrail_ebpf::codegen::Object>,
+) -> anyhow::Result<u8> {
+    let mut loaded = Loaded::new(compiled, objects)?;
+    if args.dry_run {
+        loaded.attach(env)?;
+        for note in &loaded.notes {
+            notice(args, note);
+        }
+        notice(
+            args,
+            &format!("{} probes attached and detached again", loaded.count),
+        );
+        loaded.detach();
+        return Ok(0);
+    }
+    let out: Box<dyn Write> = match &args.output {
+        Some(path) => Box::new(create(path)?),
+        None => Box::new(io::stdout()),
+    };
+    let format = match args.format {
+        FormatArg::Text => OutputFormat::Text,
+        FormatArg::Json => OutputFormat::Json,
+    };
+    let stacks = compiled.stacks.iter().map(|s| (s.depth, s.decl.name.clone()));
+    let names = MachineNames::new(
+        env.symbols().clone(),
+        Rc::clone(&loaded.maps),
+        stacks.collect(),
+        compiled.probe_names.clone(),
+    );
+    let actor = Actor {
+        compiled,
+        maps: Rc::clone(&loaded.maps),
+        decoder: Decoder {
+            names: &names,
+            types: env.machine_types(),
+            trailer: &compiled.config.str_trunc_trailer,
+        },
+        source,
+        out: Output::new(BufWriter::new(out), format),
+        debug: args.verbose,
+        clock: WallClock::measure(),
+    };
+    let until = Until {
+        command: args.command.clone(),
+        pid: args.pid,
+    };
+    let options = session::Options {
+        quiet: args.quiet,
+        ready_file: args.ready_file.clone(),
+    };
+    session::run(&mut loaded, compiled, env, actor, until, &options)
+}
+
+fn create(path: &Path) -> anyhow::Result<File> {
+    Ok(File::create(path).map_err(|e| Usage(format!("-o {}: {e}", path.display())))?)
+}

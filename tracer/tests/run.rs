@@ -1,0 +1,268 @@
+//! `ktrail run` on the kernel that runs the tests: what scripts print, how they end, what is said when they can't
+//! run. Needs root; says so if it isn't.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
+
+const KTRAIL: &str = env!("CARGO_BIN_EXE_ktrail");
+
+fn is_root() -> bool {
+    // The user id of a process is the owner of its directory in /proc.
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("/proc is mounted")) == 0
+}
+
+/// Skip the rest of a test, by name and reason.
+macro_rules! or_skip {
+    ($name:literal) => {
+        if !is_root() {
+            eprintln!("ktrail-test-skip: {}: needs root", $name);
+            return;
+        }
+    };
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(KTRAIL)
+        .arg("run")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("ktrail runs")
+}
+
+/// Run a program to its end; what it prints.
+#[track_caller]
+fn printed(program: &str) -> String {
+    let output = run(&["-q", "-e", program]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}:\n{stderr}");
+    assert_eq!(stderr, "", "{program}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn begin_and_end_print_in_order_and_maps_follow() {
+    or_skip!("begin_and_end_print_in_order_and_maps_follow");
+    let program = r#"
+        BEGIN { printf("begin %d %s\n", 42, "x"); print((1, "two")); @b = 2; exit(); }
+        END { printf("end\n"); @a["k", 1] = count(); }"#;
+    assert_eq!(
+        printed(program),
+        "begin 42 x\n(1, two)\nend\n\n\n@a[k, 1]: 1\n@b: 2\n"
+    );
+}
+
+#[test]
+fn exit_codes_are_the_scripts() {
+    or_skip!("exit_codes_are_the_scripts");
+    assert_eq!(run(&["-e", "BEGIN { exit(7); }"]).status.code(), Some(7));
+    assert_eq!(run(&["-e", "interval:ms:10 { exit(); }"]).status.code(), Some(0));
+}
+
+#[test]
+fn aggregations_and_histograms() {
+    or_skip!("aggregations_and_histograms");
+    let bar = "@".repeat(52);
+    let program = "BEGIN { @avg = avg(10); @avg = avg(21); @h = hist(5); @m = min(-3); @m = min(4); \
+        @s = stats(4); @sum = sum(-5); @x = max(3); exit(); }";
+    assert_eq!(
+        printed(program),
+        format!(
+            "\n\n@avg: 15\n@h:\n[4, 8)                 1 |{bar}|\n\n@m: -3\n\
+             @s: {{ .count = 1, .average = 4, .total = 4 }}\n@sum: -5\n@x: 3\n"
+        )
+    );
+}
+
+#[test]
+fn printing_clearing_and_zeroing_maps() {
+    or_skip!("printing_clearing_and_zeroing_maps");
+    let program = r#"BEGIN {
+        @m["a"] = 10; @m["b"] = 30; @m["c"] = 20;
+        print(@m); print(@m, 2); print(@m, 1, 7); print(@m["a"]);
+        zero(@m); print(@m); clear(@m); print(@m); printf("done\n"); exit(); }"#;
+    assert_eq!(
+        printed(program),
+        "@m[a]: 10\n@m[c]: 20\n@m[b]: 30\n@m[c]: 20\n@m[b]: 30\n@m[b]: 4\n@m[a]: 10\n\
+         @m[a]: 0\n@m[b]: 0\n@m[c]: 0\ndone\n\n\n"
+    );
+}
+
+#[test]
+fn timers_fire_and_events_keep_their_order() {
+    or_skip!("timers_fire_and_events_keep_their_order");
+    let program = r#"interval:ms:20 { @n++; printf("%d\n", @n); if (@n == 5) { exit(); } }"#;
+    assert_eq!(printed(program), "1\n2\n3\n4\n5\n\n\n@n: 5\n");
+}
+
+#[test]
+fn tracepoints_see_the_command_that_they_wait_for() {
+    or_skip!("tracepoints_see_the_command_that_they_wait_for");
+    let program =
+        "tracepoint:syscalls:sys_enter_exit_group /pid == cpid/ { printf(\"%d\\n\", args.error_code); }";
+    let output = run(&["-q", "-c", "sh -c 'exit 3'", "-e", program]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "3\n\n\n");
+}
+
+#[test]
+fn raw_tracepoints_have_typed_arguments() {
+    or_skip!("raw_tracepoints_have_typed_arguments");
+    let program = "rawtracepoint:sched_process_exec /args.p->pid == cpid/ { printf(\"%s\\n\", \
+        str(args.bprm->filename)); }";
+    let output = run(&["-q", "-c", "/bin/true", "-e", program]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "/bin/true\n\n\n",
+        "{stderr}"
+    );
+}
+
+#[test]
+fn profiles_fire_on_every_cpu() {
+    or_skip!("profiles_fire_on_every_cpu");
+    let text = printed("profile:ms:10 { @[cpu] = count(); } interval:ms:300 { exit(); }");
+    let cpus = std::thread::available_parallelism().expect("CPUs").get();
+    assert!(text.matches("@[").count() >= cpus, "{text}");
+}
+
+#[test]
+fn json_has_one_object_a_line() {
+    or_skip!("json_has_one_object_a_line");
+    let program = r#"BEGIN { @x[1, "a"] = 5; printf("a\n"); print((1, 2)); exit(); }"#;
+    let output = run(&["-q", "-f", "json", "-e", program]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "{\"type\": \"attached_probes\", \"data\": {\"probes\": 1}}\n\
+         {\"type\": \"printf\", \"data\": \"a\\n\"}\n{\"type\": \"value\", \"data\": [1,2]}\n\
+         {\"type\": \"map\", \"data\": {\"@x\": {\"1,a\": 5}}}\n"
+    );
+}
+
+#[test]
+fn keys_that_a_full_map_refused_are_counted() {
+    or_skip!("keys_that_a_full_map_refused_are_counted");
+    let program = "config = { max_map_keys = 4; } BEGIN { for ($i : 0..10) { @m[$i] = 1; } exit(); }";
+    let output = run(&["-q", "-e", program]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stdout.matches("@m[").count(), 4, "{stdout}");
+    assert!(
+        stderr.contains("map @m was full: 6 entries were not made"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_full_ring_loses_events_but_not_the_exit() {
+    or_skip!("a_full_ring_loses_events_but_not_the_exit");
+    // While the command floods the ring, nobody reads it: ktrail is stopped.
+    let flood = "sh -c 'kill -STOP $PPID; dd if=/dev/zero of=/dev/null bs=1 count=300000 2>/dev/null; \
+        kill -CONT $PPID; sleep 5'";
+    let program = "tracepoint:syscalls:sys_enter_read /comm == \"dd\"/ { @n++; printf(\"%s %d\\n\", comm, tid); } \
+        tracepoint:syscalls:sys_enter_clock_nanosleep /comm == \"sleep\"/ { exit(5); }";
+    let output = run(&["-q", "-c", flood, "-e", program]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    let number = |text: &str, before: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(before));
+        line.and_then(|n| n.parse::<usize>().ok())
+    };
+    let lines = stdout.lines().filter(|l| l.starts_with("dd ")).count();
+    let lost = number(&stderr, "WARNING: Total lost event count: ").expect("the ring was too small");
+    assert!(lost > 0, "{stderr}");
+    let all = number(&stdout, "@n: ").expect("the count");
+    assert!(all >= 300_000, "{all}");
+    assert_eq!(lines + lost, all, "every event is printed or counted as lost");
+}
+
+#[test]
+fn interrupts_end_the_run_with_its_maps() {
+    or_skip!("interrupts_end_the_run_with_its_maps");
+    for signal in ["-INT", "-TERM"] {
+        let mut child = Command::new(KTRAIL)
+            .args(["run", "-q", "-e"])
+            .arg("BEGIN { @x = 1; printf(\"ready\\n\"); } interval:s:100 { } END { printf(\"end\\n\"); }")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ktrail runs");
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut text = String::new();
+        out.read_line(&mut text).expect("a line");
+        let killed = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(killed.expect("kill").success());
+        out.read_to_string(&mut text).expect("text");
+        assert_eq!(text, "ready\nend\n\n\n@x: 1\n", "{signal}");
+        assert!(child.wait().expect("our child").success(), "{signal}");
+    }
+}
+
+#[test]
+fn mistakes_are_shown_at_their_place() {
+    let refused = |args: &[&str], says: &str| {
+        let output = run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(says), "{says:?} is missing in:\n{stderr}");
+        assert!(output.stdout.is_empty());
+    };
+    refused(&["-e", "BEGIN { printf(\"hi\") "], "stdin:1:");
+    refused(&[], "Name a file");
+    refused(&["/no/such/file.bt"], "/no/such/file.bt");
+    if is_root() {
+        refused(&["-e", "BEGIN { print(foo); }"], "              ~~~");
+        refused(&["-e", "BEGIN { system(\"true\"); }"], "--unsafe");
+        refused(
+            &["-e", "tracepoint:sched:no_such { }"],
+            "tracepoint:sched:no_such",
+        );
+    }
+}
+
+#[test]
+fn files_take_parameters() {
+    or_skip!("files_take_parameters");
+    let path = std::env::temp_dir().join(format!("ktrail-run-{}.bt", std::process::id()));
+    std::fs::write(
+        &path,
+        "#!/usr/bin/env bpftrace\nBEGIN { printf(\"%d %s %d\\n\", $1, str($2), $#); exit(); }\n",
+    )
+    .expect("a file");
+    let output = run(&["-q", path.to_str().expect("text"), "12", "abc"]);
+    std::fs::remove_file(&path).expect("our file");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "12 abc 2\n\n\n",
+        "{stderr}"
+    );
+}
+
+#[test]
+fn lists_what_can_be_probed() {
+    or_skip!("lists_what_can_be_probed");
+    let list = |args: &[&str]| String::from_utf8(run(args).stdout).expect("text");
+    assert!(list(&["-l", "tracepoint:sched:sched_sw*"]).contains("tracepoint:sched:sched_switch\n"));
+    let verbose = list(&["-lv", "tracepoint:sched:sched_switch"]);
+    assert!(verbose.contains("    char prev_comm[16]\n"), "{verbose}");
+    let raw = list(&["-lv", "rawtracepoint:vmlinux:sched_switch"]);
+    assert!(raw.contains("    struct task_struct * prev\n"), "{raw}");
+    assert!(list(&["-l", "software:*"]).contains("software:page-faults:\n"));
+}
+
+#[test]
+fn a_dry_run_attaches_and_runs_nothing() {
+    or_skip!("a_dry_run_attaches_and_runs_nothing");
+    let output = run(&[
+        "--dry-run",
+        "-e",
+        "BEGIN { printf(\"no\\n\"); } interval:s:1 { @ = 1; }",
+    ]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(output.stdout.is_empty());
+    assert!(stderr.contains("2 probes"), "{stderr}");
+}

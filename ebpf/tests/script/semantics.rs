@@ -76,6 +76,7 @@ fn arithmetic() {
         ("@a = 5; @r = @a == 5 ? 10 : 20", 10),
         ("@a = 0; @r = @a ?: 20", 20),
         ("@a = 0x1234; @r = bswap((uint16)@a)", 0x3412),
+        ("@a = 10; @r = @a == AF_INET6", 1),
     ];
     for (text, expected) in cases {
         assert_eq!(result(&format!("{text};")), expected, "{text}");

@@ -202,6 +202,12 @@ impl Body<'_, '_> {
                 ..Value::num(ty, n)
             };
         }
+        if let Some(n) = super::constants::define(name) {
+            return Value {
+                literal: true,
+                ..Value::num(Ty::I64, n)
+            };
+        }
         let names: Vec<String> = NAMES.iter().map(|n| (*n).to_string()).collect();
         let mut d = Diagnostic::error(span, format!("unknown name '{name}'"));
         if let Some(near) = super::place::nearest(name, &names) {

@@ -183,7 +183,20 @@ impl Body<'_, '_> {
                 let v = self.expr(&args[0]);
                 let at = match &v.ty {
                     Ty::Ptr { .. } => self.pointee(&v),
-                    _ => v.at.clone(),
+                    Ty::Str { .. } | Ty::Array { .. } if v.ty.size() >= 6 => match &v.at {
+                        At::Text(_) => {
+                            let ty = v.ty.clone();
+                            let (base, off) = self.in_memory(&v, &ty);
+                            At::Mem(base, off)
+                        }
+                        at => at.clone(),
+                    },
+                    Ty::None => return Value::none(),
+                    ty => {
+                        let message = format!("macaddr() takes 6 bytes or a pointer to them, not {ty}");
+                        self.error(args[0].span, message);
+                        return Value::none();
+                    }
                 };
                 let (_, base) = self.temp(&Ty::Mac);
                 self.copy(&at, base, 0, 6);

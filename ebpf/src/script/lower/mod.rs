@@ -13,6 +13,7 @@
 //! | `maps` | entries of maps, aggregations |
 //! | `events` | what is reported to the runtime |
 //! | `builtins`, `calls` | names and functions of the language |
+//! | `constants` | C's `#define`s that scripts use |
 //! | `value` | values in registers and memory |
 //! | `format` | printf formats |
 //! | `merge` | types that are to be one |
@@ -22,6 +23,7 @@
 mod body;
 mod builtins;
 mod calls;
+mod constants;
 mod events;
 mod expr;
 mod format;

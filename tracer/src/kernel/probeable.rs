@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::btf::SkbFunction;
@@ -15,7 +16,8 @@ use super::symbols::Symbols;
 pub enum Reason {
     /// It has no code under its own name: inlined everywhere, or only left in a form that the compiler changed.
     NotInSymbols,
-    /// Its code can't be patched: `notrace`, or of the kernel's start-up, which is gone.
+    /// It has no code that can be patched: `notrace`, or of the kernel's start-up, which is gone. Where the kernel
+    /// lists what can be patched with addresses (6.5+), also what is [`Reason::NotInSymbols`] elsewhere.
     NotTraceable,
     /// The BTF has more than one function of that name, which take the skb differently.
     Ambiguous,
@@ -31,7 +33,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::NotInSymbols => f.write_str("inlined, or renamed by the compiler"),
-            Reason::NotTraceable => f.write_str("notrace, or start-up code"),
+            Reason::NotTraceable => f.write_str("notrace, start-up code, or inlined"),
             Reason::Ambiguous => f.write_str("ambiguous name"),
             Reason::NotInRegister => f.write_str("the skb is not in a register"),
             Reason::Blacklisted => f.write_str("on the kernel's kprobe blacklist"),
@@ -98,24 +100,79 @@ pub struct Rules {
 /// The kernel's list of code that can be patched.
 #[derive(Clone, Debug)]
 pub enum Traceable {
-    /// The text of `available_filter_functions`: names. It does not tell static functions of one name apart.
+    /// The text of `available_filter_functions`, with lines `NAME` or `NAME [MODULE]`. It does not tell static
+    /// functions of one name apart.
     Names(String),
-    /// The addresses of `available_filter_functions_addrs` (6.5+), in order: where each function's call to ftrace is.
-    Addresses(Vec<u64>),
+    /// The text of `available_filter_functions_addrs` (6.5+), with lines `ADDRESS NAME` or `ADDRESS NAME [MODULE]`:
+    /// where each function's call to ftrace is.
+    Addresses(String),
+}
+
+/// A line of the list.
+#[derive(Clone, Copy)]
+struct Listed<'a> {
+    /// Where the call to ftrace is, if the list tells.
+    call: Option<u64>,
+    name: &'a str,
+    module: &'a str,
 }
 
 impl Traceable {
-    /// From the text of `available_filter_functions_addrs`, whose lines are `ADDRESS NAME` or `ADDRESS NAME [MODULE]`.
-    fn addresses(text: &str) -> Traceable {
-        let address = |line: &str| u64::from_str_radix(line.split(' ').next()?, 16).ok();
-        let mut addresses: Vec<u64> = text.lines().filter_map(address).collect();
-        addresses.sort_unstable();
-        Traceable::Addresses(addresses)
+    fn lines(&self) -> impl Iterator<Item = Listed<'_>> {
+        let (text, addresses) = match self {
+            Traceable::Names(text) => (text, false),
+            Traceable::Addresses(text) => (text, true),
+        };
+        text.lines().filter_map(move |line| {
+            let (call, line) = match addresses {
+                true => {
+                    let (call, line) = line.split_once(' ')?;
+                    (Some(u64::from_str_radix(call, 16).ok()?), line)
+                }
+                false => (None, line),
+            };
+            let (name, module) = line.split_once(' ').unwrap_or((line, ""));
+            let module = module.trim_start_matches('[').trim_end_matches(']');
+            Some(Listed { call, name, module })
+        })
     }
 }
 
-/// A function's call to ftrace comes first, or after `endbr64`, or after a patchable area of a few bytes.
-const PROLOGUE: u64 = 16;
+impl Rules {
+    /// From where to where the functions of these names reach, as far as the list of code that can be patched tells:
+    /// each to the next one in the list. None if it has no addresses.
+    pub fn extents(&self, names: &[&str]) -> Option<Vec<Range<u64>>> {
+        let list @ Traceable::Addresses(_) = self.traceable.as_ref()? else {
+            return None;
+        };
+        let mut calls: Vec<u64> = list.lines().filter_map(|l| l.call).collect();
+        calls.sort_unstable();
+        let wanted = list
+            .lines()
+            .filter(|l| names.contains(&l.name))
+            .filter_map(|l| l.call);
+        let extent = |call| {
+            let next = calls.partition_point(|&c| c <= call);
+            call..calls.get(next).copied().unwrap_or(u64::MAX)
+        };
+        Some(wanted.map(extent).collect())
+    }
+}
+
+/// Where the function starts whose call to ftrace is at `call`: there, or before an `endbr64` of 4 bytes.
+///
+/// Functions are aligned to 16 bytes on x86-64 in all kernels that list addresses (`CONFIG_FUNCTION_ALIGNMENT_16B`,
+/// 6.2+). Should one not be, the kernel refuses to attach to the start computed here, and the run says so.
+/// Elsewhere the symbols tell.
+fn start(call: u64, symbols: &Symbols) -> Option<u64> {
+    /// A function's call to ftrace comes first, or after a patchable area of a few bytes.
+    const PROLOGUE: u64 = 16;
+    if cfg!(target_arch = "x86_64") && matches!(call & 0xf, 0 | 4) {
+        return Some(call & !0xf);
+    }
+    let (symbol, offset) = symbols.at(call)?;
+    (offset < PROLOGUE).then_some(symbol.addr)
+}
 
 impl Rules {
     /// Ask the running kernel. `kprobes`: whether the kprobe blacklist counts (it does not bind kprobe-multi).
@@ -129,7 +186,7 @@ impl Rules {
         Rules {
             traceable: tracefs().and_then(|dir| {
                 let addresses = read(dir.join("available_filter_functions_addrs"));
-                let addresses = addresses.map(|text| Traceable::addresses(&text));
+                let addresses = addresses.map(Traceable::Addresses);
                 addresses.or_else(|| read(dir.join("available_filter_functions")).map(Traceable::Names))
             }),
             blacklist: match kprobes {
@@ -149,20 +206,9 @@ pub fn tracefs() -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
-/// Choose where to probe.
+/// Choose where to probe. The symbols are read only where the list of code that can be patched has no addresses.
 pub fn select(functions: &[SkbFunction], symbols: &Symbols, rules: &Rules) -> Selection {
-    let addresses = symbols.named_each(functions.iter().map(|f| f.name.as_str()));
-    let (names, calls) = match &rules.traceable {
-        Some(Traceable::Names(text)) => (Some(traceable(text, functions)), None),
-        Some(Traceable::Addresses(calls)) => (None, Some(calls)),
-        None => (None, None),
-    };
-    let patchable = |addr: u64| {
-        calls.is_none_or(|calls| {
-            let first = calls.partition_point(|&call| call < addr);
-            calls.get(first).is_some_and(|&call| call - addr < PROLOGUE)
-        })
-    };
+    let code = Code::find(functions, symbols, rules.traceable.as_ref());
     let blacklist = blacklist(&rules.blacklist);
     let mut same: HashMap<(&str, &str), &SkbFunction> = HashMap::new();
     let mut ambiguous: HashSet<(&str, &str)> = HashSet::new();
@@ -184,25 +230,13 @@ pub fn select(functions: &[SkbFunction], symbols: &Symbols, rules: &Rules) -> Se
             if function.arg.is_none() {
                 return Err(Reason::NotInRegister);
             }
-            let here: Vec<u64> = addresses
-                .get(function.name.as_str())
-                .into_iter()
-                .flatten()
-                .filter(|s| s.module == function.module)
-                .map(|s| s.addr)
-                .collect();
-            if here.is_empty() {
-                return Err(Reason::NotInSymbols);
-            }
+            let here = code.of(key)?;
             if ambiguous.contains(&key) {
                 return Err(Reason::Ambiguous);
             }
-            let here: Vec<u64> = here.into_iter().filter(|&addr| patchable(addr)).collect();
-            if here.is_empty() || names.as_ref().is_some_and(|names| !names.contains(&key)) {
-                return Err(Reason::NotTraceable);
-            }
             let allowed: Vec<u64> = here
-                .into_iter()
+                .iter()
+                .copied()
                 .filter(|a| !blacklist.iter().any(|&(from, to)| (from..to).contains(a)))
                 .collect();
             match allowed.is_empty() {
@@ -228,20 +262,52 @@ pub fn select(functions: &[SkbFunction], symbols: &Symbols, rules: &Rules) -> Se
     selection
 }
 
-/// Those of `functions`, by module and name, that the list has. Lines are `NAME` or `NAME [MODULE]`.
-fn traceable<'f>(list: &str, functions: &'f [SkbFunction]) -> HashSet<(&'f str, &'f str)> {
-    let wanted: HashMap<(&str, &str), &'f SkbFunction> = functions
-        .iter()
-        .map(|f| ((f.module.as_str(), f.name.as_str()), f))
-        .collect();
-    list.lines()
-        .filter_map(|line| {
-            let (name, module) = line.split_once(' ').unwrap_or((line, ""));
-            let module = module.trim_start_matches('[').trim_end_matches(']');
-            let function = wanted.get(&(module, name))?;
-            Some((function.module.as_str(), function.name.as_str()))
-        })
-        .collect()
+/// Where functions, by module and name, have code that can be patched.
+struct Code<'f> {
+    addresses: HashMap<(&'f str, &'f str), Vec<u64>>,
+    /// Those that have code, if that was looked up.
+    existing: Option<HashSet<(&'f str, &'f str)>>,
+}
+
+impl<'f> Code<'f> {
+    fn find(functions: &'f [SkbFunction], symbols: &Symbols, list: Option<&'f Traceable>) -> Code<'f> {
+        let keys = functions.iter().map(|f| (f.module.as_str(), f.name.as_str()));
+        let mut addresses: HashMap<(&str, &str), Vec<u64>> = keys.clone().map(|k| (k, Vec::new())).collect();
+        if let Some(list @ Traceable::Addresses(_)) = list {
+            for Listed { call, name, module } in list.lines() {
+                if let Some(here) = addresses.get_mut(&(module, name)) {
+                    here.extend(call.and_then(|call| start(call, symbols)));
+                }
+            }
+            return Code {
+                addresses,
+                existing: None,
+            };
+        }
+        let named = symbols.named_each(keys.clone().map(|(_, name)| name));
+        for ((module, name), here) in &mut addresses {
+            let symbols = named.get(name).into_iter().flatten();
+            here.extend(symbols.filter(|s| s.module == *module).map(|s| s.addr));
+        }
+        let existing = keys.clone().filter(|key| !addresses[key].is_empty()).collect();
+        if let Some(list) = list {
+            let listed: HashSet<(&str, &str)> = list.lines().map(|l| (l.module, l.name)).collect();
+            addresses.retain(|key, _| listed.contains(key));
+        }
+        Code {
+            addresses,
+            existing: Some(existing),
+        }
+    }
+
+    /// The addresses of a function, or why there are none.
+    fn of(&self, key: (&'f str, &'f str)) -> Result<&[u64], Reason> {
+        match self.addresses.get(&key) {
+            Some(here) if !here.is_empty() => Ok(here),
+            _ if self.existing.as_ref().is_some_and(|e| !e.contains(&key)) => Err(Reason::NotInSymbols),
+            _ => Err(Reason::NotTraceable),
+        }
+    }
 }
 
 /// The address ranges of the blacklist, whose lines are `0xFROM-0xTO<tab>NAME`.
@@ -340,22 +406,21 @@ mod tests {
         let functions = [function("twice", "", Some(0)), function("never", "", Some(0))];
         let symbols =
             Symbols::parse("0000000000000100 t twice\n0000000000000200 t twice\n0000000000000300 t never\n");
-        let traceable = Some(Traceable::addresses(
-            "0000000000000204 twice\n0000000000000310 other [veth]\n",
+        let traceable = Some(Traceable::Addresses(
+            "0000000000000204 twice\n0000000000000310 never [veth]\n".into(),
         ));
-        let selection = select(
-            &functions,
-            &symbols,
-            &Rules {
-                traceable,
-                blacklist: String::new(),
-            },
-        );
+        let rules = Rules {
+            traceable,
+            blacklist: String::new(),
+        };
+        let selection = select(&functions, &symbols, &rules);
         assert_eq!(
             selection.places.iter().map(|p| p.addr).collect::<Vec<_>>(),
             [0x200]
         );
         assert_eq!(selection.skipped[0].reason, Reason::NotTraceable);
+        assert_eq!(rules.extents(&["twice"]), Some(Vec::from([0x204..0x310])));
+        assert_eq!(Rules::default().extents(&["twice"]), None);
     }
 
     #[test]

@@ -3,12 +3,19 @@
 //! Deliberately absent: sizes, which kallsyms does not tell. A symbol reaches to the next one.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::sync::{Arc, OnceLock};
 
 use super::Lacking;
 
-/// All symbols, by address.
+/// All symbols, by address. They are read when they are first asked for, which takes the kernel half a second on a
+/// slow machine; [`Symbols::read_ahead`] does it beside other work.
+#[derive(Clone, Default)]
+pub struct Symbols(Arc<OnceLock<Table>>);
+
 #[derive(Default)]
-pub struct Symbols {
+struct Table {
     entries: Vec<Entry>,
     names: String,
     modules: Vec<String>,
@@ -42,42 +49,135 @@ pub struct Symbol<'a> {
     pub module: &'a str,
 }
 
+/// Where the kernel lists them.
+const KALLSYMS: &str = "/proc/kallsyms";
+
 impl Symbols {
-    /// Read the running kernel's symbols.
+    /// The running kernel's symbols, if they can be read.
     ///
     /// # Errors
-    /// If they can't be read, or if the kernel hides the addresses.
+    /// If there are none, or if the kernel hides the addresses.
     pub fn load() -> Result<Symbols, Lacking> {
         const WHAT: &str = "the kernel's symbols can't be read";
-        let text = std::fs::read("/proc/kallsyms").map_err(|e| Lacking {
+        // Addresses are hidden or not hidden all alike, but some are zero in any case: a few are enough to tell.
+        let mut start = [0; 16 << 10];
+        let read = File::open(KALLSYMS).and_then(|mut file| {
+            let mut len = 0;
+            while let n @ 1.. = file.read(&mut start[len..])? {
+                len += n;
+            }
+            Ok(len)
+        });
+        let len = read.map_err(|e| Lacking {
             what: WHAT.into(),
-            why: format!("/proc/kallsyms: {e}"),
+            why: format!("{KALLSYMS}: {e}"),
             fix: "mount /proc, or use a kernel built with CONFIG_KALLSYMS_ALL=y".into(),
         })?;
-        let symbols = Symbols::parse(&String::from_utf8_lossy(&text));
-        if symbols.entries.iter().all(|e| e.addr == 0) {
+        let some = Table::parse(&String::from_utf8_lossy(&start[..len]));
+        if some.entries.iter().all(|e| e.addr == 0) {
             return Err(Lacking {
                 what: WHAT.into(),
-                why: "the kernel hides the addresses in /proc/kallsyms (kernel.kptr_restrict)".into(),
+                why: format!("the kernel hides the addresses in {KALLSYMS} (kernel.kptr_restrict)"),
                 fix: "run as root or with CAP_SYSLOG; if it is 2, `sysctl kernel.kptr_restrict=1`".into(),
             });
         }
-        Ok(symbols)
+        Ok(Symbols::default())
     }
 
     /// Symbols from text in the form of /proc/kallsyms. Lines of another form are left out.
     pub fn parse(text: &str) -> Symbols {
-        let mut symbols = Symbols {
+        let symbols = Symbols::default();
+        symbols.0.get_or_init(|| Table::parse(text));
+        symbols
+    }
+
+    /// Begin to read them, in a thread of its own that leaves the CPU to whoever wants it.
+    pub fn read_ahead(&self) {
+        let this = self.clone();
+        // Without it they are read later.
+        let _ = std::thread::Builder::new().spawn(move || {
+            // SAFETY: no memory is involved. On Linux this is about the calling thread only.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+            this.table();
+        });
+    }
+
+    fn table(&self) -> &Table {
+        self.0.get_or_init(|| {
+            let text = std::fs::read(KALLSYMS).unwrap_or_default();
+            Table::parse(&String::from_utf8_lossy(&text))
+        })
+    }
+
+    /// The code that an address is in, and how many bytes into it.
+    pub fn at(&self, addr: u64) -> Option<(Symbol<'_>, u64)> {
+        let table = self.table();
+        let after = table.entries.partition_point(|e| e.addr <= addr);
+        // Of symbols with one address, the first listed; markers such as `_text` come later or are data.
+        let last = table.entries[..after].iter().rev().find(|e| e.is_text())?;
+        let first = table.entries.partition_point(|e| e.addr < last.addr);
+        let entry = table.entries[first..after].iter().find(|e| e.is_text())?;
+        (entry.addr != 0).then(|| (table.symbol(entry), addr - entry.addr))
+    }
+
+    /// The code of that name. More than one if the name is ambiguous: static functions of several files.
+    pub fn named(&self, name: &str) -> Vec<Symbol<'_>> {
+        self.code().filter(|s| s.name == name).collect()
+    }
+
+    /// All code, by address.
+    pub fn code(&self) -> impl Iterator<Item = Symbol<'_>> {
+        let table = self.table();
+        table
+            .entries
+            .iter()
+            .filter(|e| e.is_text())
+            .map(|e| table.symbol(e))
+    }
+
+    /// The address of the first symbol of that name, code or data.
+    pub fn address(&self, name: &str) -> Option<u64> {
+        let table = self.table();
+        let mut symbols = table.entries.iter().map(|e| table.symbol(e));
+        symbols.find(|s| s.name == name).map(|s| s.addr)
+    }
+
+    /// As [`Symbols::named`] for many names at once, in one walk. Names without code have no entry.
+    pub fn named_each<'n>(&self, names: impl Iterator<Item = &'n str>) -> HashMap<&'n str, Vec<Symbol<'_>>> {
+        let mut found: HashMap<&str, Vec<Symbol<'_>>> = names.map(|n| (n, Vec::new())).collect();
+        for symbol in self.code() {
+            if let Some(list) = found.get_mut(symbol.name) {
+                list.push(symbol);
+            }
+        }
+        found.retain(|_, list| !list.is_empty());
+        found
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.table().entries.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Table {
+    fn parse(text: &str) -> Table {
+        let mut table = Table {
             entries: Vec::with_capacity(text.len() / 40),
             names: String::with_capacity(text.len() / 2),
             modules: Vec::new(),
         };
         for line in text.lines() {
-            symbols.parse_line(line);
+            table.parse_line(line);
         }
         // Stable: of symbols with one address, the first listed stays first.
-        symbols.entries.sort_by_key(|e| e.addr);
-        symbols
+        table.entries.sort_by_key(|e| e.addr);
+        table
     }
 
     fn parse_line(&mut self, line: &str) -> Option<()> {
@@ -122,62 +222,14 @@ impl Symbols {
             },
         }
     }
-
-    /// The code that an address is in, and how many bytes into it.
-    pub fn at(&self, addr: u64) -> Option<(Symbol<'_>, u64)> {
-        let after = self.entries.partition_point(|e| e.addr <= addr);
-        // Of symbols with one address, the first listed; markers such as `_text` come later or are data.
-        let last = self.entries[..after].iter().rev().find(|e| e.is_text())?;
-        let first = self.entries.partition_point(|e| e.addr < last.addr);
-        let entry = self.entries[first..after].iter().find(|e| e.is_text())?;
-        (entry.addr != 0).then(|| (self.symbol(entry), addr - entry.addr))
-    }
-
-    /// The code of that name. More than one if the name is ambiguous: static functions of several files.
-    pub fn named(&self, name: &str) -> Vec<Symbol<'_>> {
-        let named = self.entries.iter().filter(|e| e.is_text());
-        named.map(|e| self.symbol(e)).filter(|s| s.name == name).collect()
-    }
-
-    /// All code, by address.
-    pub fn code(&self) -> impl Iterator<Item = Symbol<'_>> {
-        let code = self.entries.iter().filter(|e| e.is_text());
-        code.map(|e| self.symbol(e))
-    }
-
-    /// The address of the first symbol of that name, code or data.
-    pub fn address(&self, name: &str) -> Option<u64> {
-        let mut symbols = self.entries.iter().map(|e| self.symbol(e));
-        symbols.find(|s| s.name == name).map(|s| s.addr)
-    }
-
-    /// As [`Symbols::named`] for many names at once, in one walk. Names without code have no entry.
-    pub fn named_each<'n>(&self, names: impl Iterator<Item = &'n str>) -> HashMap<&'n str, Vec<Symbol<'_>>> {
-        let mut found: HashMap<&str, Vec<Symbol<'_>>> = names.map(|n| (n, Vec::new())).collect();
-        for entry in self.entries.iter().filter(|e| e.is_text()) {
-            let symbol = self.symbol(entry);
-            if let Some(list) = found.get_mut(symbol.name) {
-                list.push(symbol);
-            }
-        }
-        found.retain(|_, list| !list.is_empty());
-        found
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// True if there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 impl std::fmt::Debug for Symbols {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Symbols({})", self.len())
+        match self.0.get() {
+            Some(table) => write!(f, "Symbols({})", table.entries.len()),
+            None => f.write_str("Symbols(not read yet)"),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! Everything is attached disabled and enabled at once, so that no packet's journey begins in the middle because
 //! half of its functions weren't attached yet. Dropping a session detaches.
 
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
@@ -122,19 +123,14 @@ impl Kernel {
     /// # Errors
     /// What the machine lacks.
     pub fn read() -> Result<Kernel, Lacking> {
-        // The kernel formats both lists slowly: let it do them side by side.
-        std::thread::scope(|scope| {
-            let symbols = scope.spawn(Symbols::load);
-            let btf = KernelBtf::load()?;
-            let features = Features::probe(&btf)?;
-            let symbols = symbols
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            Ok(Kernel {
-                features,
-                btf,
-                symbols: Rc::new(symbols),
-            })
+        // In this order: what privilege lacks is said first.
+        let btf = KernelBtf::load()?;
+        let features = Features::probe(&btf)?;
+        let symbols = Rc::new(Symbols::load()?);
+        Ok(Kernel {
+            features,
+            btf,
+            symbols,
         })
     }
 }
@@ -156,17 +152,30 @@ pub struct Session {
 /// What code addresses in reports stand for.
 pub struct Places {
     probed: Vec<(u64, PointId)>,
+    /// Where the code lies that gives packets' data to processes, if that is known without the symbols.
+    reading: Option<Vec<Range<u64>>>,
     symbols: Rc<Symbols>,
 }
 
 impl Places {
-    fn new(mut probed: Vec<(u64, PointId)>, symbols: Rc<Symbols>) -> Places {
+    fn new(
+        mut probed: Vec<(u64, PointId)>,
+        reading: Option<Vec<Range<u64>>>,
+        symbols: Rc<Symbols>,
+    ) -> Places {
         probed.sort_unstable();
-        Places { probed, symbols }
+        Places {
+            probed,
+            reading,
+            symbols,
+        }
     }
 
     /// Whether the code at `ip` gives packets' data to processes.
     pub fn reads(&self, ip: u64) -> bool {
+        if let Some(reading) = &self.reading {
+            return reading.iter().any(|range| range.contains(&ip));
+        }
         self.symbols
             .at(ip)
             .is_some_and(|(symbol, _)| plan::COPYING.contains(&symbol.name))
@@ -324,6 +333,7 @@ struct Starting<'a> {
     programs: Vec<Program>,
     attached: Vec<Attached>,
     features: &'a Features,
+    reading: Option<Vec<Range<u64>>>,
     symbols: &'a Rc<Symbols>,
 }
 
@@ -347,6 +357,7 @@ impl<'a> Starting<'a> {
             programs: vec![],
             attached: vec![],
             features: &kernel.features,
+            reading: None,
             symbols: &kernel.symbols,
         };
         if backend != Backend::Tracepoint {
@@ -370,6 +381,7 @@ impl<'a> Starting<'a> {
 
     fn functions(&mut self, kernel: &Kernel) {
         let rules = Rules::load(self.backend == Backend::Kprobe);
+        self.reading = rules.extents(plan::COPYING);
         let selection = probeable::select(kernel.btf.skb_functions(), &kernel.symbols, &rules);
         for place in selection.places {
             let function = &place.function;
@@ -445,7 +457,9 @@ impl<'a> Starting<'a> {
                 Site::Function(addr) => Some((*addr, PointId(number))),
                 Site::Tracepoint { .. } => None,
             });
-        let places = Places::new(places.collect(), Rc::clone(self.symbols));
+        let places = Places::new(places.collect(), self.reading, Rc::clone(self.symbols));
+        // Drops name the code that dropped.
+        self.symbols.read_ahead();
         let ring = Ring::open(
             self.maps
                 .get("events")

@@ -1,7 +1,9 @@
 //! The command line: one file a subcommand, thin. What they do is elsewhere.
 
 mod clean;
+mod doctor;
 mod filter;
+mod list;
 mod plot;
 mod run;
 mod trace;
@@ -46,11 +48,13 @@ impl Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Trace(trace::Args),
-    Run(run::Args),
-    Filter(filter::Args),
-    Plot(plot::Args),
     Clean(clean::Args),
+    Doctor(doctor::Args),
+    Filter(filter::Args),
+    List(list::Args),
+    Plot(plot::Args),
+    Run(run::Args),
+    Trace(trace::Args),
 }
 
 /// What was typed is wrong: exit code 2.
@@ -63,6 +67,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Clean(args) => clean::main(args).map(|()| 0),
+        Command::Doctor(args) => doctor::main(args),
+        Command::List(args) => list::main(args),
         Command::Plot(args) => plot::main(args).map(|()| 0),
         Command::Trace(args) => trace::main(args, cli.color).map(|()| 0),
         Command::Run(args) => run::main(args),

@@ -67,8 +67,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Clean(args) => clean::main(args).map(|()| 0),
-        Command::Doctor(args) => doctor::main(args),
-        Command::List(args) => list::main(args),
+        Command::Doctor(args) => doctor::main(args).map(|()| 0),
+        Command::List(args) => list::main(args).map(|()| 0),
         Command::Plot(args) => plot::main(args).map(|()| 0),
         Command::Trace(args) => trace::main(args, cli.color).map(|()| 0),
         Command::Run(args) => run::main(args),

@@ -6,7 +6,9 @@
 
 use super::{Field, Filter, View, lower};
 use crate::codegen::PacketAccess;
-use crate::ir::{BinOp, Block, Builder, Cond, Op, Program, ProgramKind, Reg, Size, Type, Width};
+use crate::ir::{
+    BinOp, Block, Builder, Cond, MapDecl, MapKind, MapRef, Op, Program, ProgramKind, Reg, Size, Type, Width,
+};
 
 /// What a packet starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +54,14 @@ pub enum Source {
     Memory,
     /// In the context, a `struct __sk_buff`. Generate with [`PacketAccess::SkbLoad`].
     Skb,
+    /// In the value of the array map `packet`: how many bytes are there and how many the packet had, as 64-bit numbers,
+    /// then the bytes, at most [`MAP_PACKET`]. Generate with [`PacketAccess::KernelRead`], as the tracer does. The
+    /// program is a raw tracepoint's and ignores its arguments.
+    Map,
 }
+
+/// How many bytes of a packet [`Source::Map`] has room for.
+pub const MAP_PACKET: u32 = 2048;
 
 impl Source {
     /// How code generation has to reach the packet.
@@ -60,6 +69,7 @@ impl Source {
         match self {
             Source::Memory => PacketAccess::Memory,
             Source::Skb => PacketAccess::SkbLoad,
+            Source::Map => PacketAccess::KernelRead,
         }
     }
 }
@@ -67,14 +77,27 @@ impl Source {
 /// A program that applies `filter` to a packet.
 pub fn program(filter: &Filter, link: Link, source: Source) -> Program {
     let mut b = Builder::new("filter");
-    let ctx = b.ctx();
+    let mut maps = vec![];
     let (start, captured, wire) = match source {
-        Source::Memory => (
-            b.load(ctx, 0, Size::B8),
-            b.load(ctx, 8, Size::B8),
-            b.load(ctx, 16, Size::B8),
-        ),
+        Source::Memory => {
+            let ctx = b.ctx();
+            let start = b.load(ctx, 0, Size::B8);
+            (start, b.load(ctx, 8, Size::B8), b.load(ctx, 16, Size::B8))
+        }
+        Source::Map => {
+            maps.push(MapDecl {
+                name: "packet".into(),
+                kind: MapKind::Array,
+                key_size: 4,
+                value_size: 16 + MAP_PACKET,
+                max_entries: 1,
+            });
+            let value = b.map_data(MapRef(0), 0);
+            let (captured, wire) = (b.load(value, 0, Size::B8), b.load(value, 8, Size::B8));
+            (b.add(value, 16), captured, wire)
+        }
         Source::Skb => {
+            let ctx = b.ctx();
             let len = b.load(ctx, 0, Size::B4);
             (b.imm(0), len, len)
         }
@@ -93,8 +116,11 @@ pub fn program(filter: &Filter, link: Link, source: Source) -> Program {
     b.ret(0);
     Program {
         name: "filter".into(),
-        kind: ProgramKind::SchedCls,
-        maps: vec![],
+        kind: match source {
+            Source::Memory | Source::Skb => ProgramKind::SchedCls,
+            Source::Map => ProgramKind::RawTracepoint,
+        },
+        maps,
         functions: vec![b.finish()],
     }
 }

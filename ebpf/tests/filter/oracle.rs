@@ -16,7 +16,8 @@ pub struct Case {
 }
 
 pub fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filter/corpus")
+    // Tests of the crate above use it too.
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../ebpf/tests/filter/corpus")
 }
 
 /// The expressions of `corpus/NAME.txt`: one a line, `#` starts a comment.

@@ -1,0 +1,169 @@
+//! Filters in the kernel: every expression of the filter's corpus passes the kernel's verifier and judges packets there
+//! as libpcap does, by skb loads and by the tracer's own load primitive. Needs root; says so if it isn't.
+
+#[path = "../../ebpf/tests/filter/cbpf.rs"]
+mod cbpf;
+#[path = "../../ebpf/tests/filter/oracle.rs"]
+#[allow(dead_code)]
+mod oracle;
+#[path = "../../ebpf/tests/filter/packets.rs"]
+mod packets;
+
+use ktrail::kernel::maps::Maps;
+use ktrail::kernel::program::{LoadOptions, Program, load};
+use ktrail_ebpf::codegen::{Options, generate};
+use ktrail_ebpf::filter::frame::{Link, Source, program};
+use ktrail_ebpf::filter::{Env, parse};
+use ktrail_ebpf::kernel::Features;
+
+/// Files of the corpus.
+const CORPUS: [&str; 4] = ["basic", "arithmetic", "link", "encapsulation"];
+/// Of the lengths that a packet may be cut to, every so many-th is tried, and the whole.
+const STEP: usize = 6;
+/// Lengths of headers.
+const ETHER_HEADER: usize = 14;
+const IP6_HEADER: usize = 40;
+
+/// Why the kernel's tests can't run here, if they can't.
+fn not_here() -> Option<&'static str> {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let effective = status
+        .lines()
+        .find_map(|l| l.strip_prefix("CapEff:"))
+        .and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
+        .expect("CapEff is there");
+    const CAP_SYS_ADMIN: u32 = 21;
+    (effective >> CAP_SYS_ADMIN & 1 == 0).then_some("needs root")
+}
+
+/// A filter in the kernel.
+struct Loaded {
+    program: Program,
+    maps: Maps,
+    source: Source,
+}
+
+impl Loaded {
+    /// `None` if ktrail doesn't take the expression.
+    fn new(text: &str, source: Source) -> Option<Loaded> {
+        let env = Env {
+            pcap_compat: true,
+            ..Env::default()
+        };
+        let filter = parse(text, &env).ok()?;
+        let features = Features::default();
+        let options = Options {
+            packet: source.access(),
+            features: &features,
+        };
+        let object = generate(&program(&filter, Link::Ethernet, source), &options).expect("code");
+        let maps = Maps::create(&object.maps).expect("maps");
+        let program = load(&object, &maps, &LoadOptions::default()).unwrap_or_else(|e| {
+            let log: Vec<&str> = e.log.lines().collect();
+            panic!("{text}: {e}\n{}", log[log.len().saturating_sub(20)..].join("\n"))
+        });
+        Some(Loaded {
+            program,
+            maps,
+            source,
+        })
+    }
+
+    /// The verdict; `None` for what the kernel makes no skb of.
+    fn matches(&self, data: &[u8], wire: u32) -> Option<bool> {
+        let verdict = match self.source {
+            Source::Map => {
+                let map = self.maps.get("packet").expect("it was created");
+                let mut value = vec![0xa5; map.decl().value_size as usize];
+                value[..8].copy_from_slice(&(data.len() as u64).to_ne_bytes());
+                value[8..16].copy_from_slice(&u64::from(wire).to_ne_bytes());
+                value[16..16 + data.len()].copy_from_slice(data);
+                map.update(&0u32.to_ne_bytes(), &value).expect("an update");
+                self.program.test_run_args(&[0; 12]).expect("a test run")
+            }
+            _ => match self.program.test_run(data, 1) {
+                Ok(run) => run.retval,
+                // No shorter than an Ethernet header; and newer kernels want a whole IP header behind it.
+                Err(error) if error.errno == libc::EINVAL && data.len() < ETHER_HEADER + IP6_HEADER => return None,
+                Err(error) => panic!("a test run of {} bytes: {error}", data.len()),
+            },
+        };
+        match verdict {
+            0 => Some(false),
+            1 => Some(true),
+            other => panic!("verdict {other}"),
+        }
+    }
+}
+
+/// Judge all packets by all expressions; the verdict must be libpcap's. How many verdicts there were.
+fn judge(source: Source) -> usize {
+    let known: Vec<String> = std::fs::read_to_string(oracle::corpus().join("differences.txt"))
+        .expect("the table")
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("always\t")?
+                .split('\t')
+                .next()
+                .map(str::to_string)
+        })
+        .collect();
+    let packets = packets::all();
+    let mut verdicts = 0;
+    let mut wrong = vec![];
+    for case in CORPUS.iter().flat_map(|name| oracle::cases(name)) {
+        let Ok(code) = &case.code else { continue };
+        if known.contains(&case.text) {
+            continue;
+        }
+        // Names of services are this system's in libpcap, and none are known here.
+        let Some(loaded) = Loaded::new(&case.text, source) else {
+            continue;
+        };
+        for packet in &packets {
+            let whole = packet.bytes.len();
+            let lengths = (0..whole).step_by(STEP).chain([whole]);
+            for len in lengths {
+                let data = &packet.bytes[..len];
+                // An skb knows of no other length than its own.
+                let wire = if source == Source::Map { whole } else { len } as u32;
+                let Some(ours) = loaded.matches(data, wire) else { continue };
+                let theirs = cbpf::run(code, data, wire);
+                if ours != theirs {
+                    wrong.push(format!(
+                        "{}: '{}' cut to {len}: kernel {ours}, libpcap {theirs}",
+                        case.text, packet.name
+                    ));
+                }
+                verdicts += 1;
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong, such as\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(20)].join("\n")
+    );
+    verdicts
+}
+
+#[test]
+fn by_skb_loads() {
+    if let Some(reason) = not_here() {
+        eprintln!("ktrail-test-skip: by_skb_loads: {reason}");
+        return;
+    }
+    let verdicts = judge(Source::Skb);
+    assert!(verdicts > 100_000, "only {verdicts}");
+}
+
+#[test]
+fn by_kernel_reads() {
+    if let Some(reason) = not_here() {
+        eprintln!("ktrail-test-skip: by_kernel_reads: {reason}");
+        return;
+    }
+    let verdicts = judge(Source::Map);
+    assert!(verdicts > 100_000, "only {verdicts}");
+}

@@ -5,8 +5,10 @@
 //! the crate's above.
 
 pub mod ast;
+mod check;
 mod diagnostic;
 pub mod env;
+mod expand;
 mod lower;
 mod names;
 pub mod output;
@@ -14,13 +16,18 @@ pub mod print;
 mod resolve;
 mod syntax;
 pub mod types;
+mod visit;
 
 pub use lower::compile;
 
 pub use diagnostic::{Diagnostic, Severity, render_all};
+pub use names::{BUILTINS, CONFIG_KEYS, FUNCTIONS};
 
 /// The longest text that [`parse`] takes, in bytes.
 pub const MAX_TEXT: usize = 1 << 20;
+
+/// The most diagnostics that [`parse`] gives.
+const MAX_DIAGNOSTICS: usize = 50;
 
 /// What a script is called with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,5 +39,20 @@ pub struct ParseOptions {
 /// The script that `text` says, with macros expanded, and everything that is wrong with it. If one of the
 /// diagnostics [is an error](Diagnostic::is_error), the script holds only what could be understood.
 pub fn parse(text: &str, options: &ParseOptions) -> (ast::Script, Vec<Diagnostic>) {
-    syntax::parse(text, options)
+    let (mut script, mut diagnostics) = syntax::parse(text, options);
+    // After errors in the text, names that nobody defines are mostly their consequence.
+    if !diagnostics.iter().any(Diagnostic::is_error) {
+        expand::expand(&mut script, &mut diagnostics);
+    }
+    if !diagnostics.iter().any(Diagnostic::is_error) {
+        check::check(&mut script, &mut diagnostics);
+    }
+    diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
+    diagnostics.truncate(MAX_DIAGNOSTICS);
+    (script, diagnostics)
+}
+
+/// The builtin or function that was probably meant by `name`.
+pub fn suggest(name: &str) -> Option<&'static str> {
+    names::nearest(name, BUILTINS.iter().chain(FUNCTIONS).copied())
 }

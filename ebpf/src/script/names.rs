@@ -6,8 +6,8 @@ pub(crate) use crate::nearest::nearest;
 
 /// Words that can't be names.
 pub(crate) const KEYWORDS: &[&str] = &[
-    "break", "continue", "else", "enum", "for", "if", "let", "offsetof", "return", "sizeof", "struct",
-    "typeof", "union", "unroll", "while", "import", "macro", "fn",
+    "break", "continue", "else", "enum", "for", "if", "let", "return", "struct", "typeof", "union", "unroll",
+    "while", "import", "macro", "fn",
 ];
 
 /// Of [`KEYWORDS`], those that begin a type.
@@ -78,7 +78,6 @@ pub const BUILTINS: &[&str] = &[
 ];
 
 /// Functions, aggregations included.
-#[allow(dead_code)] // the check of names comes next
 pub const FUNCTIONS: &[&str] = &[
     "assert",
     "avg",
@@ -156,7 +155,6 @@ pub const FUNCTIONS: &[&str] = &[
 ];
 
 /// What [`FUNCTIONS`] lacks of the words that are followed by brackets.
-#[allow(dead_code)]
 pub(crate) const OPERATORS: &[&str] = &["container_of", "offsetof", "sizeof", "typeinfo"];
 
 /// The keys of the config block.

@@ -1,7 +1,7 @@
 //! Expressions: precedence climbing for binary operators, then unary, postfix and primary ones.
 
 use super::lex::Tok;
-use super::{Failed, MAX_GUESSES, Parsed, Parser};
+use super::{Failed, Guess, Parsed, Parser};
 use crate::script::Diagnostic;
 use crate::script::ast::*;
 use crate::script::names;
@@ -97,7 +97,7 @@ impl Parser<'_> {
                     let target = this.unary()?;
                     this.step(target, sign == "++", true, start)
                 }
-                Tok::Sign("(") => match this.cast()? {
+                Tok::Sign("(") => match this.cast() {
                     Some(ty) => {
                         let value = this.unary()?;
                         let span = start.to(value.span);
@@ -130,10 +130,9 @@ impl Parser<'_> {
     }
 
     /// `(type)` in front of an operand.
-    fn cast(&mut self) -> Parsed<Option<Type>> {
-        let saved = self.save();
-        let start = self.take().span;
-        let ty = self.quiet(|this| {
+    fn cast(&mut self) -> Option<Type> {
+        self.guess(Guess::Cast, |this| {
+            let start = this.take().span;
             let mut types = vec![this.type_name()?];
             while this.eat(",") {
                 types.push(this.type_name()?);
@@ -165,25 +164,21 @@ impl Parser<'_> {
             } else {
                 Err(Failed)
             }
-        });
-        if ty.is_err() {
-            self.restore(saved);
-        }
-        Ok(ty.ok())
+        })
     }
 
-    /// Tries `inner`; its complaints don't count.
-    pub(super) fn quiet<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
-        if self.guesses >= MAX_GUESSES {
-            return Err(Failed);
+    /// Tries `inner`, which goes on from here, or goes back here without complaints.
+    fn guess<T>(&mut self, guess: Guess, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Option<T> {
+        self.fill(1);
+        let key = (guess, self.queue[0].span.start, self.queue[0].part);
+        if self.wrong_guesses.contains(&key) {
+            return None;
         }
-        let (count, depth) = (self.diagnostics.len(), self.depth);
-        self.guesses += 1;
-        let result = self.inside(inner);
-        self.guesses -= 1;
-        if result.is_err() {
-            self.diagnostics.truncate(count);
-            self.depth = depth;
+        let saved = self.save();
+        let result = self.inside(inner).ok();
+        if result.is_none() {
+            self.restore(saved);
+            self.wrong_guesses.insert(key);
         }
         result
     }
@@ -380,8 +375,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn type_or_expression(&mut self) -> Parsed<TypeOrExpr> {
-        let saved = self.save();
-        let ty = self.quiet(|this| {
+        let ty = self.guess(Guess::Type, |this| {
             let ty = this.type_name()?;
             let ends = this.is(")") || this.is(",");
             if ends && !is_a_builtin(&ty) {
@@ -391,11 +385,8 @@ impl Parser<'_> {
             }
         });
         match ty {
-            Ok(ty) => Ok(TypeOrExpr::Type(ty)),
-            Err(Failed) => {
-                self.restore(saved);
-                Ok(TypeOrExpr::Expr(self.expression()?))
-            }
+            Some(ty) => Ok(TypeOrExpr::Type(ty)),
+            None => Ok(TypeOrExpr::Expr(self.expression()?)),
         }
     }
 

@@ -217,9 +217,6 @@ impl Parser<'_> {
         if !self.eat(";") {
             return self.unexpected("';' after the declaration");
         }
-        if self.script.maps.iter().any(|map| map.name.name == name.name) {
-            self.error(name.span, format!("@{} is declared already", name.name));
-        }
         let span = start.to(self.last);
         self.script.maps.push(MapDecl {
             name,
@@ -285,18 +282,6 @@ impl Parser<'_> {
             None
         };
         let body = self.body()?;
-        if let Some(other) = self
-            .script
-            .functions
-            .iter()
-            .find(|other| other.name.name == name.name)
-        {
-            let error = Diagnostic::error(
-                name.span,
-                format!("there is a function {} already", other.name.name),
-            );
-            self.diagnostics.push(error);
-        }
         self.script.functions.push(Function {
             name,
             params,

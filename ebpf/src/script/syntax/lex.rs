@@ -53,6 +53,8 @@ impl Tok {
 pub(super) struct Token {
     pub tok: Tok,
     pub span: Span,
+    /// Which of the tokens that a `#define` put here.
+    pub part: u32,
 }
 
 /// Longest first.
@@ -86,6 +88,7 @@ pub(super) fn next(text: &str, at: usize, end: usize, diagnostics: &mut Vec<Diag
     let token = |tok: Tok, len: usize| Token {
         tok,
         span: Span::new(start, start + len),
+        part: 0,
     };
     let Some(&first) = rest.as_bytes().first() else {
         return token(Tok::End, 0);

@@ -4,7 +4,7 @@
 //! on: the next statement or the next probe. Nesting, the height of expressions and the number of errors are bounded, so
 //! no text can exhaust stack, memory or time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::ast::{Expr, ExprKind, Script, Span, Type, TypeKind, TypeOrExpr};
 use super::{Diagnostic, MAX_TEXT, ParseOptions};
@@ -21,10 +21,9 @@ mod types;
 
 /// How high an expression's tree may be, and how deep blocks may stand in each other.
 pub(super) const MAX_DEPTH: u32 = 100;
-/// How many of the parser's own functions may stand in each other; a bracket takes two.
+/// How many of the parser's own functions may stand in each other; a bracket takes two,
+/// a block three.
 const MAX_NESTING: u32 = 2 * MAX_DEPTH;
-/// How many guesses, what a bracket holds, may stand in each other. Each doubles the work.
-const MAX_GUESSES: u32 = 6;
 /// After so many errors the rest of the text isn't looked at.
 const MAX_ERRORS: usize = 20;
 /// How many tokens all uses of `#define`d names may bring.
@@ -34,6 +33,15 @@ const MAX_REPLACED: usize = 4096;
 pub(super) struct Failed;
 
 type Parsed<T> = Result<T, Failed>;
+
+/// What is tried first where the text can mean two things.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Guess {
+    /// A bracket is a cast.
+    Cast,
+    /// An operand of `sizeof` and the like is a type.
+    Type,
+}
 
 pub(super) struct Parser<'a> {
     source: Preprocessed,
@@ -50,8 +58,8 @@ pub(super) struct Parser<'a> {
     heights: Vec<u32>,
     /// The greatest height since somebody set it to zero.
     tallest: u32,
-    /// How many guesses are being tried.
-    guesses: u32,
+    /// Where a guess was wrong already: guesses in guesses would double the work with each level.
+    wrong_guesses: HashSet<(Guess, u32, u32)>,
     /// How many tokens came from `#define`s.
     replaced: usize,
     /// A `/` before a `{` ends the expression.
@@ -82,7 +90,7 @@ pub(super) fn parse(text: &str, options: &ParseOptions) -> (Script, Vec<Diagnost
         depth: 0,
         heights: Vec::new(),
         tallest: 0,
-        guesses: 0,
+        wrong_guesses: HashSet::new(),
         replaced: 0,
         in_predicate: false,
         constants: HashMap::new(),
@@ -116,7 +124,11 @@ impl Parser<'_> {
                     continue;
                 }
             };
+            let before = self.queue.len();
             self.replace(token, &name, &mut Vec::new());
+            for (part, token) in self.queue.iter_mut().skip(before).enumerate() {
+                token.part = part as u32;
+            }
         }
     }
 
@@ -150,6 +162,7 @@ impl Parser<'_> {
             let placed = Token {
                 tok: next.tok,
                 span: token.span,
+                part: 0,
             };
             match placed.tok.clone() {
                 Tok::Word(inner) => self.replace(placed, &inner, within),
@@ -181,6 +194,7 @@ impl Parser<'_> {
         let token = self.queue.pop_front().unwrap_or(Token {
             tok: Tok::End,
             span: self.last,
+            part: 0,
         });
         self.last = token.span;
         token
@@ -280,13 +294,18 @@ impl Parser<'_> {
 
     /// Runs `inner` one level deeper.
     fn nested<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
-        if self.depth >= MAX_NESTING {
+        self.deeper(1, inner)
+    }
+
+    /// Runs `inner`, which needs as much of the stack as so many levels.
+    fn deeper<T>(&mut self, levels: u32, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        if self.depth + levels > MAX_NESTING {
             let span = self.here();
             return self.fail(too_deep(span));
         }
-        self.depth += 1;
+        self.depth += levels;
         let result = inner(self);
-        self.depth -= 1;
+        self.depth -= levels;
         result
     }
 

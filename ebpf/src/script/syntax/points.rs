@@ -2,7 +2,7 @@
 
 use super::lex::skip_blanks;
 use super::preprocess::{string_end, word_len};
-use super::{Parsed, Parser};
+use super::{Failed, Parsed, Parser};
 use crate::script::Diagnostic;
 use crate::script::ast::*;
 use crate::script::names;
@@ -51,6 +51,9 @@ impl Parser<'_> {
         let mut points = Vec::new();
         loop {
             points.extend(self.point()?);
+            if self.gave_up() {
+                return Err(Failed);
+            }
             self.at = skip_blanks(&self.source.text, self.at);
             if !self.source.text[self.at..].starts_with(',') {
                 return Ok(points);

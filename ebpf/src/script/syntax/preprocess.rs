@@ -59,6 +59,8 @@ struct Preprocessor<'a> {
     out: Preprocessed,
     blanks: Vec<Range<usize>>,
     conditions: Vec<Condition>,
+    /// A warning about headers was given.
+    included: bool,
 }
 
 /// Takes comments and directives out of `text`.
@@ -73,6 +75,7 @@ pub(super) fn preprocess(text: &str) -> Preprocessed {
         },
         blanks: Vec::new(),
         conditions: Vec::new(),
+        included: false,
     };
     state.run();
     let mut bytes = text.as_bytes().to_vec();
@@ -196,7 +199,9 @@ impl Preprocessor<'_> {
                 let definitions = self.out.defines.entry(word.to_string()).or_default();
                 definitions.push((end, None));
             }
+            "include" if self.included => {}
             "include" => {
+                self.included = true;
                 let warning = Diagnostic::warning(span, "headers aren't read");
                 self.out
                     .diagnostics

@@ -24,7 +24,7 @@ impl Parser<'_> {
     /// `{ … }` whose last expression may be a value.
     pub(super) fn block(&mut self) -> Parsed<Block> {
         let open = self.expect("{", "here")?;
-        self.inside(|this| this.nested(|this| this.statements(open)))
+        self.inside(|this| this.deeper(3, |this| this.statements(open)))
     }
 
     /// `{ … }` that is never a value.

@@ -85,6 +85,18 @@ fn wrong_scripts_have_their_messages() {
 }
 
 #[test]
+fn shipped_scripts_parse() {
+    let found = scripts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../probes"));
+    assert!(found.len() >= 10, "only {} scripts", found.len());
+    for (path, text) in found {
+        let (script, diagnostics) = parse(&text, &ParseOptions::default());
+        let shown = render_all(&diagnostics, &file_name(&path), &text);
+        assert_eq!(shown, "");
+        assert!(!script.probes.is_empty(), "{}", path.display());
+    }
+}
+
+#[test]
 fn expressions_are_numbered_without_gaps() {
     struct Seen(Vec<u32>);
     impl Seen {

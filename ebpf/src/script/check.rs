@@ -143,10 +143,7 @@ impl<'a> Checker<'a> {
         if self.diagnostics.len() >= MAX_DIAGNOSTICS || !self.reported.insert(name.to_string()) {
             return;
         }
-        let error = Diagnostic::error(
-            span,
-            format!("nothing sets ${} before it is used here", plain(name)),
-        );
+        let error = Diagnostic::error(span, format!("'${}' has no value yet", plain(name)));
         let known = self.scopes.iter().flat_map(HashMap::keys);
         let known = known.chain(self.ended.keys()).map(String::as_str);
         self.diagnostics.push(match names::nearest(name, known) {
@@ -172,10 +169,7 @@ impl<'a> Checker<'a> {
     /// `let $name`, or a loop's variable.
     fn new_variable(&mut self, name: &Ident, origin: Origin) {
         if self.seen(&name.name).is_some() {
-            let error = Diagnostic::error(
-                name.span,
-                format!("there is a variable ${} already", plain(&name.name)),
-            );
+            let error = Diagnostic::error(name.span, format!("${} is declared already", plain(&name.name)));
             self.diagnostics.push(error.hint("use another name"));
         }
         self.declare(&name.name, origin);
@@ -268,7 +262,7 @@ impl Visitor for Checker<'_> {
                 } else {
                     "continue"
                 };
-                let error = Diagnostic::error(statement.span, format!("'{word}' stands in no loop"));
+                let error = Diagnostic::error(statement.span, format!("'{word}' is not inside of a loop"));
                 self.diagnostics.push(error.hint("'return' ends a probe"));
             }
             _ => walk_statement(self, statement),

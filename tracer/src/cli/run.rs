@@ -11,6 +11,7 @@ use ktrail_ebpf::script::output::{Action, Compiled};
 use ktrail_ebpf::script::{self, Diagnostic, ParseOptions, render_all};
 
 use super::Usage;
+use crate::experiment::script::{self as experiment, Prepared};
 use crate::kernel::maps;
 use crate::kernel::process;
 use crate::kernel::program::LoadError;
@@ -123,13 +124,21 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let (source, positional) = script_text(args)?;
-    let (script, diagnostics) = script::parse(&source.text, &ParseOptions { positional });
+    let options = ParseOptions { positional };
+    let (script, diagnostics) = script::parse(&source.text, &options);
     if !report(&diagnostics, &source, args.quiet) {
         return Ok(2);
     }
     if args.dump == Some(Stage::Ast) {
         return show(&script::print::print(&script));
     }
+    let experiment = match experiment::prepare(&script, &source.name, &source.text, &options.positional) {
+        Ok(experiment) => experiment,
+        Err(message) => {
+            eprint!("{message}");
+            return Ok(2);
+        }
+    };
     if let Some(pid) = args.pid
         && !process::alive(pid)
     {
@@ -190,7 +199,7 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         eprintln!("ktrail: {}: no probe is left to attach", source.name);
         return Ok(1);
     }
-    let result = run(args, &source, &compiled, &env, objects);
+    let result = run(args, &source, &compiled, &env, objects, experiment.as_ref());
     result.or_else(|error| refused(error, &source, args.verbose))
 }
 
@@ -294,6 +303,7 @@ fn run(
     compiled: &Compiled,
     env: &MachineEnv,
     objects: Vec<ktrail_ebpf::codegen::Object>,
+    experiment: Option<&Prepared>,
 ) -> anyhow::Result<u8> {
     let mut loaded = Loaded::new(compiled, objects)?;
     if args.dry_run {
@@ -323,14 +333,18 @@ fn run(
         stacks.collect(),
         compiled.probe_names.clone(),
     );
+    let decoder = Decoder {
+        names: &names,
+        types: env.machine_types(),
+        trailer: &compiled.config.str_trunc_trailer,
+    };
+    if let Some(experiment) = experiment {
+        return experiment::run(experiment, &mut loaded, compiled, env, &decoder).map(|()| 0);
+    }
     let actor = Actor {
         compiled,
         maps: Rc::clone(&loaded.maps),
-        decoder: Decoder {
-            names: &names,
-            types: env.machine_types(),
-            trailer: &compiled.config.str_trunc_trailer,
-        },
+        decoder,
         source,
         out: Output::new(BufWriter::new(out), format),
         debug: args.verbose,

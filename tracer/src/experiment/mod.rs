@@ -1,7 +1,7 @@
 //! Experiments: the declarative block, what carries it out, and what becomes of the measurements.
 //!
 //! [`block`] says what to do; [`build`] makes namespaces and rules, each written down in a [`ledger`] first;
-//! [`workload`] runs iperf3; [`engine`] measures; [`answers`], [`plot`] and [`report`] tell the outcome.
+//! [`workload`] runs iperf3; [`engine`] measures; [`answers`], [`plot`] and [`report`] tell the outcome. [`script`] is the whole way.
 
 pub mod answers;
 pub mod block;
@@ -14,6 +14,7 @@ pub mod parameters;
 pub mod plot;
 pub mod report;
 pub mod results;
+pub mod script;
 pub mod stats;
 pub mod tools;
 pub mod workload;

@@ -19,6 +19,7 @@ pub struct Checkpoint {
     regs: usize,
     slots: usize,
     blocks: usize,
+    entry: usize,
     current: Block,
     span: Span,
 }
@@ -98,6 +99,7 @@ impl Builder {
             regs: self.func.regs.len(),
             slots: self.func.slots.len(),
             blocks: self.func.blocks.len(),
+            entry: self.func.blocks[0].insts.len(),
             current: self.current,
             span: self.span,
         };
@@ -111,8 +113,18 @@ impl Builder {
         self.func.regs.truncate(checkpoint.regs);
         self.func.slots.truncate(checkpoint.slots);
         self.func.blocks.truncate(checkpoint.blocks);
+        // What came to the entry block since then came to its front.
+        let entry = &mut self.func.blocks[0].insts;
+        entry.drain(..entry.len().saturating_sub(checkpoint.entry));
         self.current = checkpoint.current;
         self.span = checkpoint.span;
+    }
+
+    /// Put operations before everything that the function does.
+    pub fn at_entry(&mut self, ops: Vec<Op>) {
+        let span = self.span;
+        let insts = ops.into_iter().map(|op| Inst { op, span });
+        self.func.blocks[0].insts.splice(0..0, insts);
     }
 
     /// How many blocks there are.

@@ -69,6 +69,7 @@ const GOOD: &[&str] = &[
     r#"BEGIN { printf("%r %rx %c %p %llx %-5s|%5d", buf(curtask, 4), buf(curtask, 4), 65, curtask, nsecs, "a", 5); }"#,
     r#"BEGIN { @a["longer than the other"] = 1; @a["short"] = 2; $s = "a"; $s = "longer"; @t = $s; @t = "the longest of all"; }"#,
     r#"config = { max_map_keys = 10; print_maps_on_exit = false } BEGIN { @[1] = 1; }"#,
+    r#"BEGIN { if (pid > 5) { $n = sizeof({ if (1) { $q = comm; } 5 }); $v = "abc"; } else { $v = comm; } print(($n, $v)); }"#,
     r#"interval:hz:10 { print(elapsed); } interval:100ms { exit(); } BEGIN { errorf("bad %d", 1); warnf("w"); print(nsecs(tai)); }"#,
 ];
 

@@ -134,6 +134,11 @@ fn loops_and_functions() {
         ),
         ("$s = 0; while (1) { $s++; if ($s == 7) { break; } } @r = $s", 7),
         ("$s = 0; unroll (5) { $s += 2; } @r = $s", 10),
+        ("@a = 5; if (@a > 4) { $s = 1; } else { $s = 2; } @r = $s", 1),
+        (
+            "@a = 3; if (@a > 4) { $t = comm; $s = 1; } @r = $s * 10 + strlen($t)",
+            0,
+        ),
         (
             "$s = 0; for ($i : 0..4) { for ($j : 0..4) { if ($j == $i) { break; } $s++; } } @r = $s",
             6,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::value::{At, Value};
 use super::{Global, ast, ir_span, merge::merge};
-use crate::ir::{Block, Builder, Cond, Function, MapDecl, MapKind, MapRef, Operand, Reg, Size, Type};
+use crate::ir::{Block, Builder, Cond, Function, MapDecl, MapKind, MapRef, Op, Operand, Reg, Size, Type};
 use crate::isa::Helper;
 use crate::script::ast::{Expr, ExprKind, Provider, Stmt, StmtKind};
 use crate::script::output::{self, ErrorKind};
@@ -61,7 +61,9 @@ pub struct Body<'g, 'a> {
     pub per_target: bool,
     instance: u32,
     declared: u32,
-    scopes: Vec<HashMap<String, Var>>,
+    pub scopes: Vec<HashMap<String, Var>>,
+    /// The scope of the whole body, which `$v = …` declares in.
+    base: usize,
     /// Where `break` and `continue` go.
     loops: Vec<(Block, Block)>,
     /// Where `return` goes, and where its value goes, in the user's functions that are being expanded.
@@ -99,6 +101,7 @@ impl<'g, 'a> Body<'g, 'a> {
             instance,
             declared: 0,
             scopes: vec![HashMap::new()],
+            base: 1,
             loops: vec![],
             returns: vec![],
             expanding: vec![],
@@ -190,7 +193,7 @@ impl<'g, 'a> Body<'g, 'a> {
         let done = self.b.block();
         let counter = self.array_value(map, site, done);
         let one = self.b.imm(1);
-        self.b.push(crate::ir::Op::Atomic {
+        self.b.push(Op::Atomic {
             op: crate::ir::AtomicOp::Add,
             base: counter,
             off: 0,
@@ -225,9 +228,14 @@ impl<'g, 'a> Body<'g, 'a> {
     pub fn scoped<T>(&mut self, apart: bool, f: impl FnOnce(&mut Self) -> T) -> T {
         let hidden = apart.then(|| std::mem::take(&mut self.scopes));
         let loops = apart.then(|| std::mem::take(&mut self.loops));
+        let base = self.base;
+        if apart {
+            self.base = 0;
+        }
         self.scopes.push(HashMap::new());
         let result = f(self);
         self.scopes.pop();
+        self.base = base;
         if let Some(hidden) = hidden {
             self.scopes = hidden;
         }
@@ -254,6 +262,40 @@ impl<'g, 'a> Body<'g, 'a> {
         if let Some(scope) = self.scopes.last_mut() {
             scope.insert(name.into(), var.clone());
         }
+        var
+    }
+
+    /// Declare a variable for the whole body from within a block: scripts assign it in each branch and use it
+    /// after them. It starts as zero.
+    fn declare_for_all(&mut self, name: &str, ty: &Ty) -> Var {
+        let mut var = self.declare(name, ty, false);
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.remove(name);
+        }
+        match var.at {
+            At::Num(Operand::Reg(dst)) => self.b.at_entry(vec![Op::Mov { dst, src: 0.into() }]),
+            At::Mem(..) => {
+                let size = var.ty.size().max(1).next_multiple_of(8);
+                let slot = self.b.slot(size, 8);
+                let base = self.b.reg(Type::Stack);
+                let mut ops = vec![Op::SlotAddr {
+                    dst: base,
+                    slot,
+                    off: 0,
+                }];
+                ops.extend((0..size).step_by(8).map(|off| Op::Store {
+                    base,
+                    off: off as i32,
+                    src: 0.into(),
+                    size: Size::B8,
+                }));
+                self.b.at_entry(ops);
+                var.at = At::Mem(base, 0);
+            }
+            _ => {}
+        }
+        let base = self.base.min(self.scopes.len() - 1);
+        self.scopes[base].insert(name.into(), var.clone());
         var
     }
 
@@ -327,6 +369,9 @@ impl<'g, 'a> Body<'g, 'a> {
                 }
                 self.widen(&var, name, v, span);
                 var
+            }
+            None if self.scopes.len() > self.base + 1 => {
+                self.declare_for_all(name, &super::expr::value_type(v))
             }
             None => self.declare(name, &super::expr::value_type(v), false),
         };

@@ -245,7 +245,9 @@ impl Body<'_, '_> {
     /// Build something and forget it; what it found out stays.
     pub fn dry<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
         let checkpoint = self.b.checkpoint();
+        let scopes = self.scopes.clone();
         let result = f(self);
+        self.scopes = scopes;
         self.b.rollback(checkpoint);
         result
     }

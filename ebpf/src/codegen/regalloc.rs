@@ -13,9 +13,10 @@
 //! Deliberately absent: splitting of live ranges. A spilled register lives in its 8-byte slot and is loaded at
 //! each use; one that holds a constant or an address is made again instead.
 
-use super::liveness::{Set, live_out};
+use super::liveness::live_out;
 use super::mir::*;
 use super::spill;
+use crate::ir::Bits;
 
 /// How many registers can be allocated: r0 to r9.
 const REGISTERS: usize = 10;
@@ -120,7 +121,7 @@ fn build(func: &Mfunc) -> Graph {
         }
         block.term.visit(|v| {
             graph.cost[v.index()] += weight;
-            live.insert(v);
+            live.insert(v.index());
         });
         for inst in block.insts.iter().rev() {
             instruction(&mut graph, &mut live, &inst.op, weight);
@@ -136,14 +137,14 @@ fn build(func: &Mfunc) -> Graph {
     graph
 }
 
-fn instruction(graph: &mut Graph, live: &mut Set, op: &Mop, weight: f64) {
+fn instruction(graph: &mut Graph, live: &mut Bits, op: &Mop, weight: f64) {
     if let Mop::Call { args, dst, .. } = op {
         if let Some(dst) = dst {
-            live.remove(*dst);
+            live.remove(dst.index());
             graph.wishes[dst.index()][0] += weight as f32;
         }
         for v in live.iter() {
-            graph.forbidden[v.index()] |= CLOBBERED;
+            graph.forbidden[v] |= CLOBBERED;
         }
         for (i, arg) in args.iter().enumerate() {
             if let Arg::V(v) = arg {
@@ -162,7 +163,7 @@ fn instruction(graph: &mut Graph, live: &mut Set, op: &Mop, weight: f64) {
         graph.cost[v.index()] += weight;
         if role.writes() {
             graph.used[v.index()] = true;
-            for other in live.iter() {
+            for other in live.iter().map(|i| V(i as u32)) {
                 if Some(other) != copied {
                     graph.edge(v, other);
                 }
@@ -171,24 +172,24 @@ fn instruction(graph: &mut Graph, live: &mut Set, op: &Mop, weight: f64) {
     });
     op.visit(|v, role| {
         if !role.reads() {
-            live.remove(v);
+            live.remove(v.index());
         }
     });
     op.visit(|v, role| {
         if role.reads() {
-            live.insert(v);
+            live.insert(v.index());
         }
     });
 }
 
-fn parameters(graph: &mut Graph, func: &Mfunc, live: &Set) {
+fn parameters(graph: &mut Graph, func: &Mfunc, live: &Bits) {
     for (i, param) in func.params.iter().enumerate() {
         let Param::V(v) = *param else { continue };
         graph.used[v.index()] = true;
         graph.cost[v.index()] += 1.0;
         graph.wishes[v.index()][i + 1] += 1.0;
         for other in live.iter() {
-            graph.edge(v, other);
+            graph.edge(v, V(other as u32));
         }
         for other in &func.params {
             if let Param::V(other) = *other {

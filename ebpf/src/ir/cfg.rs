@@ -55,7 +55,7 @@ impl Cfg {
                 continue;
             }
             for &to in &succs[from] {
-                if preds[to].last() != Some(&from) && !preds[to].contains(&from) {
+                if preds[to].last() != Some(&from) {
                     preds[to].push(from);
                 }
             }
@@ -77,12 +77,17 @@ impl Cfg {
     /// Cooper, Harvey and Kennedy's iteration.
     fn find_dominators(&mut self, entry: usize) {
         self.idom[entry] = entry;
+        // The latest first: then the way up from where they meet is walked once, however many they are.
+        let mut preds = self.preds.clone();
+        for preds in &mut preds {
+            preds.sort_unstable_by_key(|p| std::cmp::Reverse(self.position[*p]));
+        }
         let mut changed = true;
         while changed {
             changed = false;
             for &block in &self.rpo[1..] {
                 let mut new = NONE;
-                for &pred in &self.preds[block] {
+                for &pred in &preds[block] {
                     if self.idom[pred] != NONE {
                         new = if new == NONE { pred } else { self.common(new, pred) };
                     }

@@ -13,6 +13,7 @@
 //! Deliberately absent: machine registers, the 512-byte stack, instruction encodings and map descriptors, which
 //! are code generation's; and BTF, of which the IR keeps only what a kernel pointer's load needs.
 
+mod bits;
 mod builder;
 mod cfg;
 mod info;
@@ -20,6 +21,7 @@ pub mod text;
 mod types;
 mod verify;
 
+pub(crate) use bits::{Bits, meet};
 pub use builder::Builder;
 pub use cfg::Cfg;
 pub use text::parse;

@@ -13,12 +13,12 @@ pub fn check(c: &mut Checker<'_>) {
 /// Forward analysis: the registers that are written on every path to each block.
 fn assignment(c: &mut Checker<'_>) {
     let n = c.func.regs.len();
-    let mut at_start = vec![false; n];
+    let mut at_start = Bits::none(n);
     for param in &c.func.params {
-        at_start[param.0 as usize] = true;
+        at_start.insert(param.0 as usize);
     }
     // `None`: no path seen yet.
-    let mut entry: Vec<Option<Vec<bool>>> = vec![None; c.func.blocks.len()];
+    let mut entry: Vec<Option<Bits>> = vec![None; c.func.blocks.len()];
     entry[0] = Some(at_start);
     let mut changed = true;
     while changed {
@@ -34,7 +34,7 @@ fn assignment(c: &mut Checker<'_>) {
             }
             for inst in &block.insts {
                 if let Some(dst) = inst.op.dst() {
-                    state[dst.0 as usize] = true;
+                    state.insert(dst.0 as usize);
                 }
             }
             for to in block.term.iter().flat_map(Term::successors) {
@@ -42,7 +42,7 @@ fn assignment(c: &mut Checker<'_>) {
                 if let Some(Term::NullCheck { dst, some, .. }) = block.term
                     && some.0 as usize == to
                 {
-                    state[dst.0 as usize] = true;
+                    state.insert(dst.0 as usize);
                 }
                 changed |= meet(&mut entry[to], &state);
             }
@@ -57,39 +57,21 @@ fn assignment(c: &mut Checker<'_>) {
             c.at = (b, i);
             let mut missing = vec![];
             inst.op
-                .uses(|r| missing.extend((!state[r.0 as usize]).then_some(r)));
+                .uses(|r| missing.extend((!state.contains(r.0 as usize)).then_some(r)));
             for r in missing {
                 c.fail(format!("{r} is not written on every path to here"));
             }
             if let Some(dst) = inst.op.dst() {
-                state[dst.0 as usize] = true;
+                state.insert(dst.0 as usize);
             }
         }
         c.at = (b, block.insts.len());
         let mut missing = vec![];
         if let Some(term) = &block.term {
-            term.uses(|r| missing.extend((!state[r.0 as usize]).then_some(r)));
+            term.uses(|r| missing.extend((!state.contains(r.0 as usize)).then_some(r)));
         }
         for r in missing {
             c.fail(format!("{r} is not written on every path to here"));
-        }
-    }
-}
-
-/// Keep what holds in both; true if that changed anything.
-fn meet(entry: &mut Option<Vec<bool>>, state: &[bool]) -> bool {
-    match entry {
-        None => {
-            *entry = Some(state.to_vec());
-            true
-        }
-        Some(entry) => {
-            let mut changed = false;
-            for (e, s) in entry.iter_mut().zip(state) {
-                changed |= *e && !s;
-                *e &= s;
-            }
-            changed
         }
     }
 }

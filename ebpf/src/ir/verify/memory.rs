@@ -203,8 +203,8 @@ fn initialised(c: &mut Checker<'_>, addresses: &Addresses) {
         exempt,
         addresses,
     };
-    let mut entry: Vec<Option<Vec<bool>>> = vec![None; c.func.blocks.len()];
-    entry[0] = Some(vec![false; bytes]);
+    let mut entry: Vec<Option<Bits>> = vec![None; c.func.blocks.len()];
+    entry[0] = Some(Bits::none(bytes));
     let mut changed = true;
     while changed {
         changed = false;
@@ -213,26 +213,14 @@ fn initialised(c: &mut Checker<'_>, addresses: &Addresses) {
                 continue;
             };
             let block = &c.func.blocks[b];
-            let mut flow = |to: usize, state: &[bool]| match &mut entry[to] {
-                None => {
-                    entry[to] = Some(state.to_vec());
-                    changed = true;
-                }
-                Some(known) => {
-                    for (k, s) in known.iter_mut().zip(state) {
-                        changed |= *k && !s;
-                        *k &= s;
-                    }
-                }
-            };
             if let Some(bound) = block.bound {
-                flow(bound.exhausted.0 as usize, &state);
+                changed |= meet(&mut entry[bound.exhausted.0 as usize], &state);
             }
             for inst in &block.insts {
                 let _ = slots.step(c, &inst.op, &mut state);
             }
             for to in block.term.iter().flat_map(Term::successors) {
-                flow(to, &state);
+                changed |= meet(&mut entry[to], &state);
             }
         }
     }
@@ -311,9 +299,9 @@ impl Slots<'_> {
     }
 
     /// Apply an operation to what is written; an error if it reads what is not.
-    fn step(&self, c: &Checker<'_>, op: &Op, state: &mut [bool]) -> Result<(), String> {
-        let read = |state: &[bool], range: Option<std::ops::Range<usize>>, what: &str| match range {
-            Some(range) if !state[range.clone()].iter().all(|w| *w) => Err(format!(
+    fn step(&self, c: &Checker<'_>, op: &Op, state: &mut Bits) -> Result<(), String> {
+        let read = |state: &Bits, range: Option<std::ops::Range<usize>>, what: &str| match range {
+            Some(range) if !range.clone().all(|i| state.contains(i)) => Err(format!(
                 "{what} bytes of the stack that are not written on every path to here"
             )),
             _ => Ok(()),
@@ -329,7 +317,7 @@ impl Slots<'_> {
             }
             Op::Store { base, off, size, .. } => {
                 if let Some(range) = self.range(base, off.into(), size.bytes().into()) {
-                    state[range].fill(true);
+                    state.insert_range(range);
                 }
                 Ok(())
             }
@@ -337,7 +325,7 @@ impl Slots<'_> {
                 slot, slot_off, len, ..
             } => {
                 let start = self.starts[slot.0 as usize] + slot_off as usize;
-                state[start..start + len as usize].fill(true);
+                state.insert_range(start..start + len as usize);
                 Ok(())
             }
             Op::Call { helper, ref args, .. } => {
@@ -359,7 +347,7 @@ impl Slots<'_> {
                         read(state, Some(range.clone()), &format!("{} reads", helper.name()))?;
                     }
                     if matches!(kind, ArgKind::MemOut | ArgKind::U64Out) {
-                        state[range].fill(true);
+                        state.insert_range(range);
                     }
                 }
                 Ok(())

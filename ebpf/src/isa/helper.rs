@@ -136,6 +136,7 @@ helpers! {
     GetAttachCookie = 174, "bpf_get_attach_cookie", (5, 15), [Ctx] => R::Int;
     GetFuncArg = 183, "bpf_get_func_arg", (5, 17), [Ctx, Int, U64Out] => R::Int;
     GetFuncRet = 184, "bpf_get_func_ret", (5, 17), [Ctx, U64Out] => R::Int;
+    MapLookupPercpuElem = 195, "bpf_map_lookup_percpu_elem", (5, 19), [Map, MapKey, Int] => R::MapValueOrNull;
     KtimeGetTaiNs = 208, "bpf_ktime_get_tai_ns", (6, 1), [] => R::Int;
 }
 

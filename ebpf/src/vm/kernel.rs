@@ -116,6 +116,9 @@ impl Kernel {
         let [a, b, c, d, _] = args;
         match helper {
             Helper::MapLookupElem => self.lookup(a, b),
+            // There is one CPU.
+            Helper::MapLookupPercpuElem if c == 0 => self.lookup(a, b),
+            Helper::MapLookupPercpuElem => Ok(0),
             Helper::MapUpdateElem => self.update(a, b, c, d),
             Helper::MapDeleteElem => self.delete(a, b),
             Helper::KtimeGetNs | Helper::KtimeGetBootNs | Helper::KtimeGetTaiNs | Helper::Jiffies64 => {

@@ -125,6 +125,21 @@ fn steps_and_assignments() {
 }
 
 #[test]
+fn aggregations_are_numbers() {
+    let cases = [
+        ("@c = count(); @c = count(); @r = (int64)@c", 2),
+        ("@c[5] = sum(7); @c[5] = sum(-9); @r = @c[5] + @c[6]", -2),
+        ("@c = avg(-7); @c = avg(-9); @r = @c", -8),
+        ("@c = min(7); @c = min(-9); @c = min(3); @r = @c", -9),
+        ("@c = max(-7); @c = max(-9); @r = @c", -7),
+        ("@c = count(); @r = @c > 0 ? 5 : 6", 5),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(result(&format!("{text};")), expected, "{text}");
+    }
+}
+
+#[test]
 fn loops_and_functions() {
     let cases = [
         ("$s = 0; for ($i : 0..10) { $s += $i; } @r = $s", 45),

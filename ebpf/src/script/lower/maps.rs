@@ -374,13 +374,14 @@ impl Body<'_, '_> {
         };
         let ty = match &u.value {
             ValueTy::Scalar(ty) => ty.clone(),
-            // This CPU's share only would be no answer.
-            _ => {
-                let message =
-                    format!("the aggregation in '@{name}' can be printed, but not computed with yet");
-                self.error(span, message);
+            ValueTy::Hist { .. } | ValueTy::Lhist { .. } => {
+                self.error(
+                    span,
+                    format!("the histogram in '@{name}' can be printed, but is no number"),
+                );
                 return Value::none();
             }
+            _ => return self.aggregated(&u, key),
         };
         let direct = u.decl.kind == MapKind::Array;
         if ty.in_register() {
@@ -427,6 +428,75 @@ impl Body<'_, '_> {
             self.b.switch_to(done);
         }
         Value::of(ty, At::Mem(copy, 0))
+    }
+
+    /// The number that an aggregation stands for, over all CPUs (5.19+): average and sum, the least, the greatest.
+    fn aggregated(&mut self, u: &Use, key: Reg) -> Value {
+        let (total, count, cpu) = (self.b.int(), self.b.int(), self.b.int());
+        for r in [total, count, cpu] {
+            self.b.mov(r, 0);
+        }
+        let (header, inside, next, done) = (self.b.block(), self.b.block(), self.b.block(), self.b.block());
+        let cpus = self.g.env.possible_cpus().clamp(1, 4096);
+        self.b.jump(header);
+        self.b.bound(header, cpus + 1, done);
+        self.b.switch_to(header);
+        self.b.branch(Cond::Lt, cpu, i64::from(cpus), inside, done);
+        self.b.switch_to(inside);
+        let map = self.b.map(u.map);
+        let ty = Type::MapValue {
+            map: u.map,
+            nullable: true,
+        };
+        let args = vec![map.into(), key.into(), cpu.into()];
+        let share = self.b.call_as(ty, Helper::MapLookupPercpuElem, args);
+        let share = self.b.non_null(share, done);
+        let n = self.b.load(share, 0, Size::B8);
+        match u.value {
+            ValueTy::Min { signed } | ValueTy::Max { signed } => {
+                let take = self.b.block();
+                let set = self.b.load(share, 8, Size::B8);
+                self.b.branch_if(Cond::Eq, set, 0, next);
+                self.b.branch_if(Cond::Eq, count, 0, take);
+                let least = matches!(u.value, ValueTy::Min { .. });
+                let cond = match (least, signed) {
+                    (true, true) => Cond::SLt,
+                    (true, false) => Cond::Lt,
+                    (false, true) => Cond::SGt,
+                    (false, false) => Cond::Gt,
+                };
+                self.b.branch(cond, n, total, take, next);
+                self.b.switch_to(take);
+                self.b.mov(total, n);
+                self.b.mov(count, 1);
+            }
+            ValueTy::Avg { .. } | ValueTy::Stats { .. } => {
+                let c = self.b.load(share, 8, Size::B8);
+                self.push_bin(BinOp::Add, total, n);
+                self.push_bin(BinOp::Add, count, c);
+            }
+            _ => self.push_bin(BinOp::Add, total, n),
+        }
+        self.b.jump(next);
+        self.b.switch_to(next);
+        self.push_bin(BinOp::Add, cpu, 1);
+        self.b.jump(header);
+        self.b.switch_to(done);
+        let signed = match u.value {
+            ValueTy::Avg { signed } | ValueTy::Stats { signed } => {
+                let divide = self.b.block();
+                let end = self.b.block();
+                self.b.branch(Cond::Ne, count, 0, divide, end);
+                self.b.switch_to(divide);
+                self.push_bin(if signed { BinOp::SDiv } else { BinOp::Div }, total, count);
+                self.b.jump(end);
+                self.b.switch_to(end);
+                signed
+            }
+            ValueTy::Sum { signed } | ValueTy::Min { signed } | ValueTy::Max { signed } => signed,
+            _ => false,
+        };
+        Value::num(if signed { Ty::I64 } else { Ty::U64 }, total)
     }
 
     /// `@m[k] = …`

@@ -60,6 +60,9 @@ impl Map {
             error,
             hint: match error.errno {
                 libc::EPERM => "; run as root or with CAP_BPF; before Linux 5.11 also raise `ulimit -l`",
+                libc::E2BIG if decl.key_size > 512 => {
+                    "; old kernels take keys of 512 bytes at most: shorten strings, as in str(x, 64)"
+                }
                 libc::ENOMEM | libc::E2BIG => "; ask for a smaller buffer or fewer entries",
                 _ => "",
             },

@@ -160,18 +160,32 @@ fn lockdown_mode(text: &str) -> Option<&str> {
     text.split_once('[')?.1.split_once(']').map(|(mode, _)| mode)
 }
 
+/// The kernel's lockdown mode, if it has that module.
+fn lockdown_text() -> String {
+    fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default()
+}
+
+/// What lockdown forbids, if it forbids what ktrail does: confidentiality keeps programs from reading memory.
+pub fn locked_down() -> Option<Lacking> {
+    forbidden(lockdown_mode(&lockdown_text()))
+}
+
+fn forbidden(mode: Option<&str>) -> Option<Lacking> {
+    (mode == Some("confidentiality")).then(|| Lacking {
+        what: "the kernel is locked down".into(),
+        why: "lockdown=confidentiality: no program may read the kernel's memory".into(),
+        fix: "boot with lockdown=integrity or without lockdown=".into(),
+    })
+}
+
 fn lockdown() -> Check {
     const NAME: &str = "lockdown";
-    let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    match lockdown_mode(&text) {
-        Some("confidentiality") => Check::other(
-            NAME,
-            Status::Bad,
-            "confidentiality: the kernel lets no program read its memory",
-            "boot with lockdown=integrity or without lockdown= (Secure Boot may set it)",
-        ),
-        Some(mode) => Check::good(NAME, format!("{mode}: programs may read kernel memory")),
-        None => Check::good(NAME, "not in use"),
+    let text = lockdown_text();
+    let mode = lockdown_mode(&text);
+    match (forbidden(mode), mode) {
+        (Some(lacking), _) => Check::lacking(NAME, Status::Bad, &lacking),
+        (None, Some(mode)) => Check::good(NAME, format!("{mode}: programs may read kernel memory")),
+        (None, None) => Check::good(NAME, "not in use"),
     }
 }
 
@@ -311,6 +325,8 @@ mod tests {
             Some("confidentiality")
         );
         assert_eq!(lockdown_mode(""), None);
+        assert!(forbidden(Some("integrity")).is_none());
+        assert!(forbidden(Some("confidentiality")).is_some_and(|l| l.fix.contains("lockdown=integrity")));
     }
 
     #[test]

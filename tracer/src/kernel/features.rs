@@ -75,6 +75,9 @@ impl Features {
     pub fn probe(btf: &KernelBtf) -> Result<Features, Lacking> {
         let release = release();
         supported(&release)?;
+        if let Some(lacking) = super::doctor::locked_down() {
+            return Err(lacking);
+        }
         // Before 5.11 even the first map may be over the limit of locked memory.
         raise_limits();
         ring_buffer()?;
@@ -124,7 +127,9 @@ fn ring_buffer() -> Result<(), Lacking> {
         Err(error) => Err(super::doctor::privilege().unwrap_or(Lacking {
             what: "no BPF map can be made".into(),
             why: error.to_string(),
-            fix: "`ktrail doctor` looks for the reason".into(),
+            fix: "in a container, run it privileged (its seccomp profile may forbid bpf(2)); `ktrail doctor` looks \
+                for other reasons"
+                .into(),
         })),
     }
 }

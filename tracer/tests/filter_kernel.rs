@@ -84,7 +84,9 @@ impl Loaded {
             _ => match self.program.test_run(data, 1) {
                 Ok(run) => run.retval,
                 // No shorter than an Ethernet header; and newer kernels want a whole IP header behind it.
-                Err(error) if error.errno == libc::EINVAL && data.len() < ETHER_HEADER + IP6_HEADER => return None,
+                Err(error) if error.errno == libc::EINVAL && data.len() < ETHER_HEADER + IP6_HEADER => {
+                    return None;
+                }
                 Err(error) => panic!("a test run of {} bytes: {error}", data.len()),
             },
         };
@@ -127,7 +129,9 @@ fn judge(source: Source) -> usize {
                 let data = &packet.bytes[..len];
                 // An skb knows of no other length than its own.
                 let wire = if source == Source::Map { whole } else { len } as u32;
-                let Some(ours) = loaded.matches(data, wire) else { continue };
+                let Some(ours) = loaded.matches(data, wire) else {
+                    continue;
+                };
                 let theirs = cbpf::run(code, data, wire);
                 if ours != theirs {
                     wrong.push(format!(

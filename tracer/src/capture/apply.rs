@@ -1,6 +1,7 @@
 //! A filter on every packet of a file, by the code that would run in the kernel, in an interpreter.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{Read, Write};
 
 use anyhow::{Context, anyhow};
@@ -40,7 +41,7 @@ pub fn apply(
     let mut counts = Counts::default();
     loop {
         let Some(item) = reader
-            .next()
+            .item()
             .with_context(|| format!("after packet {}", counts.packets))?
         else {
             return Ok(counts);
@@ -48,10 +49,11 @@ pub fn apply(
         let mut keep = true;
         if let Some(packet) = &item.packet {
             counts.packets += 1;
-            if !codes.contains_key(&packet.link) {
-                codes.insert(packet.link, compile(filter, packet.link)?);
-            }
-            keep = run(&codes[&packet.link], item.data(), packet.wire)?;
+            let code = match codes.entry(packet.link) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(compile(filter, packet.link)?),
+            };
+            keep = run(code, item.data(), packet.wire)?;
             counts.matches += u64::from(keep);
             verdict(counts.packets, keep)?;
         }

@@ -116,7 +116,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// If the file ends within an item, or an item contradicts itself.
-    pub fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    pub fn item(&mut self) -> anyhow::Result<Option<Item>> {
         if let Some(item) = self.pending.take() {
             return Ok(Some(item));
         }
@@ -268,7 +268,7 @@ mod tests {
     fn items(file: &[u8]) -> anyhow::Result<Vec<Item>> {
         let mut reader = Reader::new(file)?;
         let mut items = vec![];
-        while let Some(item) = reader.next()? {
+        while let Some(item) = reader.item()? {
             items.push(item);
         }
         Ok(items)

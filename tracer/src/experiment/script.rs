@@ -75,8 +75,8 @@ impl Probes for Attached<'_> {
         }
         match (Table { info, map }).content(self.decoder)? {
             Content::Scalar(Value::Stats(stats)) => Ok(Total {
-                count: u64::try_from(stats.count)?,
-                sum: stats.total.into(),
+                count: stats.count,
+                sum: stats.total,
             }),
             _ => anyhow::bail!("{name} does not hold what stats() sets"),
         }

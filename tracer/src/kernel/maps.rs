@@ -30,6 +30,9 @@ pub enum MapError {
     Conflict(String),
 }
 
+/// A key and its value (of a per-CPU map: the values of all CPUs, one after the other), as bytes.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// A map that the kernel has made. Dropping it closes our descriptor; programs that use it keep it alive.
 #[derive(Debug)]
 pub struct Map {
@@ -202,7 +205,7 @@ impl Map {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn entries(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SysError> {
+    pub fn entries(&self) -> Result<Vec<Entry>, SysError> {
         match self.batches() {
             // No batches for this type of map, or on this kernel.
             Err(e) if matches!(e.errno, libc::EINVAL | libc::ENOTSUP) => self.one_by_one(),
@@ -210,7 +213,7 @@ impl Map {
         }
     }
 
-    fn one_by_one(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SysError> {
+    fn one_by_one(&self) -> Result<Vec<Entry>, SysError> {
         let mut entries = Vec::new();
         for key in self.keys()? {
             if let Some(value) = self.lookup(&key)? {
@@ -220,7 +223,7 @@ impl Map {
         Ok(entries)
     }
 
-    fn batches(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SysError> {
+    fn batches(&self) -> Result<Vec<Entry>, SysError> {
         let (key_bytes, value_bytes) = (self.decl.key_size as usize, self.value_bytes());
         let mut room = (self.decl.max_entries as usize).clamp(1, 512);
         let mut entries = Vec::new();

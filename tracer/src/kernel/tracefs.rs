@@ -90,7 +90,7 @@ fn parse(text: &str) -> Vec<TracepointField> {
         .collect()
 }
 
-/// A line such as `field:char comm[16];	offset:8;	size:16;	signed:0;`.
+/// A line such as `field:char comm[16]; offset:8; size:16; signed:0;`.
 fn field(line: &str) -> Option<TracepointField> {
     let declaration = line.strip_prefix("field:")?;
     let (declaration, rest) = declaration.split_once(';')?;

@@ -76,10 +76,4 @@ for iptables in iptables-nft iptables-legacy; do
         skip "$iptables: for the reason NETFILTER_DROP" "this kernel has no drop reasons (5.17+)"
     fi
 done
-
-in_ns client ktrail trace --output json --filter 'ip6 and udp and dst 2001:4860:4860::8888 and port 53' \
-    --func 'ip6_.*|ipv6_.*|udpv?6_.*|dev_hard_start_xmit' \
-    -- dig +tries=1 +time=2 @2001:4860:4860::8888 example.com AAAA >$out 2>/tmp/notices
-check "IPv6: it is sent, crosses over and arrives, in order" in_order 'ip6_.*output.*' 'dev_hard_start_xmit' 'ipv6_rcv'
-check "IPv6: it ends delivered" [ "$(fate)" = delivered ]
 dns_topology_down

@@ -201,6 +201,12 @@ fn link(program: &Program, compiled: &BTreeMap<usize, Mfunc>, scratch: u32) -> R
     Ok(object)
 }
 
+/// True for the name of a map that code generation has added for one program: who loads the program may create it
+/// right then, and forget it.
+pub fn is_own_map(name: &str) -> bool {
+    name.starts_with("scr.") || name == "zero"
+}
+
 /// Add the maps that code generation uses itself.
 fn add_maps(object: &mut Object, scratch: u32) {
     // The kernel takes letters, digits, '_' and '.' in a name.

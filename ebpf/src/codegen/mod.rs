@@ -25,6 +25,8 @@ mod simplify;
 mod sink;
 mod spill;
 
+pub use link::is_own_map;
+
 /// How a packet's bytes are reached: the one load primitive that code generation swaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PacketAccess {

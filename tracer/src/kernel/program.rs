@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use ktrail_ebpf::codegen::Object;
+use ktrail_ebpf::codegen::{Object, is_own_map};
 use ktrail_ebpf::ir::{ProgramKind, Span};
 use ktrail_ebpf::isa::Insn;
 
-use super::maps::Maps;
+use super::maps::{Map, MapError, Maps};
 use super::sys::{self, Command, ObjInfo, ProgLoad, ProgTestRun, SysError, addr_of, addr_of_mut};
 
 /// How a program will be attached, where the kernel wants to know when it loads, numbered as
@@ -116,7 +116,8 @@ fn prog_type(kind: ProgramKind) -> (u32, u32) {
     }
 }
 
-/// Load a program. Its maps are taken from `maps` by name.
+/// Load a program. Its maps are taken from `maps` by name; what code generation added for this program alone is made
+/// here if it is not among them, and lives as long as the program.
 ///
 /// The verifier's log costs time, so the first attempt does without; a refusal is repeated with it.
 ///
@@ -126,7 +127,8 @@ fn prog_type(kind: ProgramKind) -> (u32, u32) {
 /// # Panics
 /// If `maps` lacks one of the object's maps.
 pub fn load(object: &Object, maps: &Maps, options: &LoadOptions<'_>) -> Result<Program, LoadError> {
-    let insns = relocated(object, maps);
+    let own = own_maps(object, maps)?;
+    let insns = relocated(object, maps, &own);
     let (prog_type, default_attach) = prog_type(object.kind);
     let mut attr = ProgLoad {
         prog_type,
@@ -186,8 +188,30 @@ fn load_with_log(attr: &mut ProgLoad) -> (Result<OwnedFd, SysError>, String) {
     last.expect("there is at least one size")
 }
 
+/// The maps that code generation added and that nobody has created.
+fn own_maps(object: &Object, maps: &Maps) -> Result<Vec<Map>, LoadError> {
+    let missing = object
+        .maps
+        .iter()
+        .filter(|decl| is_own_map(&decl.name) && maps.get(&decl.name).is_none());
+    missing
+        .map(|decl| {
+            Map::create(decl).map_err(|error| LoadError {
+                program: object.name.clone(),
+                error: match error {
+                    MapError::Create { error, .. } => error,
+                    MapError::Conflict(_) => unreachable!("only one map is made"),
+                },
+                log: String::new(),
+                insn: None,
+                span: Span::NONE,
+            })
+        })
+        .collect()
+}
+
 /// The instructions with the maps' descriptors filled in, as `struct bpf_insn`.
-fn relocated(object: &Object, maps: &Maps) -> Vec<u64> {
+fn relocated(object: &Object, maps: &Maps, own: &[Map]) -> Vec<u64> {
     const BPF_PSEUDO_MAP_FD: u8 = 1;
     const BPF_PSEUDO_MAP_VALUE: u8 = 2;
     let mut insns = object.insns.clone();
@@ -195,6 +219,7 @@ fn relocated(object: &Object, maps: &Maps) -> Vec<u64> {
         let decl = &object.maps[reloc.map.0 as usize];
         let map = maps
             .get(&decl.name)
+            .or_else(|| own.iter().find(|map| map.decl() == decl))
             .unwrap_or_else(|| panic!("map {} was not created", decl.name));
         let insn = &mut insns[reloc.insn];
         insn.imm = map.as_fd().as_raw_fd();

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::trace::pipeline::is_over;
 use crate::trace::session::NothingToAttach;
 
 /// Kernel tracing for people who debug connectivity.
@@ -82,10 +83,10 @@ pub fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     // Who reads the output has had enough: that is no failure.
-    if error.chain().any(|e| {
-        e.downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    }) {
+    if error
+        .chain()
+        .any(|e| e.downcast_ref::<io::Error>().is_some_and(is_over))
+    {
         return ExitCode::SUCCESS;
     }
     eprintln!("ktrail: {error:#}");

@@ -76,4 +76,13 @@ for iptables in iptables-nft iptables-legacy; do
         skip "$iptables: for the reason NETFILTER_DROP" "this kernel has no drop reasons (5.17+)"
     fi
 done
+
+# The same over IPv6.
+in_ns client ktrail trace --output json --func 'ip6_.*|ipv6_.*|udpv?6_.*|dev_hard_start_xmit' \
+    'ip6 and udp and dst 2001:4860:4860::8888 and port 53' -- \
+    dig +tries=1 +time=1 @2001:4860:4860::8888 example.com AAAA >$out 2>/tmp/notices
+check "IPv6: one packet is seen" one_packet
+check "IPv6: it is sent, crosses over and arrives, in order" \
+    in_order 'ip6_.*' 'ip6_output' 'dev_hard_start_xmit' 'ipv6_rcv' 'udpv6_rcv'
+check "IPv6: it ends delivered to the server" [ "$(fate)" = delivered ]
 dns_topology_down

@@ -67,6 +67,12 @@ impl std::fmt::Display for LoadError {
             libc::EPERM if self.log.is_empty() => {
                 write!(f, "; run as root or with CAP_BPF and CAP_PERFMON")
             }
+            // Every kernel that ktrail runs on has this helper, and takes it away in this case only.
+            _ if self.log.contains("cannot use helper bpf_probe_read_kernel") => write!(
+                f,
+                "; no program may read the kernel's memory: it is locked down; boot with lockdown=integrity or \
+                without lockdown="
+            ),
             _ => match verdict(&self.log) {
                 Some(line) => write!(f, "; the kernel's verifier: {line}"),
                 None => Ok(()),

@@ -115,6 +115,8 @@ pub struct Kernel {
     pub btf: KernelBtf,
     /// Its symbols.
     pub symbols: Rc<Symbols>,
+    /// Why the symbols have no addresses, if they have none: then only tracepoints can be attached.
+    pub no_addresses: Option<Lacking>,
 }
 
 impl Kernel {
@@ -126,11 +128,15 @@ impl Kernel {
         // In this order: what privilege lacks is said first.
         let btf = KernelBtf::load()?;
         let features = Features::probe(&btf)?;
-        let symbols = Rc::new(Symbols::load()?);
+        let (symbols, no_addresses) = match Symbols::load() {
+            Ok(symbols) => (symbols, None),
+            Err(lacking) => (Symbols::default(), Some(lacking)),
+        };
         Ok(Kernel {
             features,
             btf,
-            symbols,
+            symbols: Rc::new(symbols),
+            no_addresses,
         })
     }
 }
@@ -204,15 +210,20 @@ impl Session {
     pub fn start(kernel: &Kernel, request: &Request<'_>, progress: &dyn Progress) -> anyhow::Result<Session> {
         let offsets = Offsets::resolve(&kernel.btf)?;
         let mut refused: Vec<String> = vec![];
+        if let (Some(lacking), None) = (&kernel.no_addresses, request.backend) {
+            refused.push(format!("no functions ({}; {})", lacking.why, lacking.fix));
+        }
         let mut last = None;
         for backend in Backend::ALL {
             if request.backend.is_some_and(|wanted| wanted != backend) {
                 continue;
             }
-            let lacking = match backend {
-                Backend::KprobeMulti => kernel.features.kprobe_multi.clone().err(),
-                Backend::Kprobe => kernel.features.kprobe.clone().err(),
-                Backend::Tracepoint => None,
+            let lacking = match (backend, &kernel.no_addresses) {
+                (Backend::Tracepoint, _) => None,
+                (_, Some(_)) if request.backend.is_none() => continue,
+                (_, Some(lacking)) => Some(lacking.clone()),
+                (Backend::KprobeMulti, None) => kernel.features.kprobe_multi.clone().err(),
+                (Backend::Kprobe, None) => kernel.features.kprobe.clone().err(),
             };
             let (error, why) = match lacking {
                 Some(lacking) => (anyhow!(lacking.clone()), lacking.why),

@@ -184,9 +184,9 @@ fn a_full_ring_loses_events_but_not_the_exit() {
     or_skip!("a_full_ring_loses_events_but_not_the_exit");
     // While the command floods the ring, nobody reads it: ktrail is stopped.
     let flood = "sh -c 'kill -STOP $PPID; dd if=/dev/zero of=/dev/null bs=1 count=300000 2>/dev/null; \
-        kill -CONT $PPID; sleep 5'";
+        kill -CONT $PPID; exec sleep 5'";
     let program = "tracepoint:syscalls:sys_enter_read /comm == \"dd\"/ { @n++; printf(\"%s %d\\n\", comm, tid); } \
-        tracepoint:syscalls:sys_enter_clock_nanosleep /comm == \"sleep\"/ { exit(5); }";
+        tracepoint:syscalls:sys_enter_clock_nanosleep /pid == cpid/ { exit(5); }";
     let output = run(&["-q", "-c", flood, "-e", program]);
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -68,11 +68,16 @@ impl std::fmt::Display for LoadError {
                 write!(f, "; run as root or with CAP_BPF and CAP_PERFMON")
             }
             // Every kernel that ktrail runs on has this helper, and takes it away in this case only.
-            _ if self.log.contains("cannot use helper bpf_probe_read_kernel") => write!(
-                f,
-                "; no program may read the kernel's memory: it is locked down; boot with lockdown=integrity or \
+            _ if ["cannot use helper", "unknown func"]
+                .iter()
+                .any(|refusal| self.log.contains(&format!("{refusal} bpf_probe_read_kernel"))) =>
+            {
+                write!(
+                    f,
+                    "; no program may read the kernel's memory: it is locked down; boot with lockdown=integrity or \
                 without lockdown="
-            ),
+                )
+            }
             _ => match verdict(&self.log) {
                 Some(line) => write!(f, "; the kernel's verifier: {line}"),
                 None => Ok(()),

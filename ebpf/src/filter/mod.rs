@@ -20,6 +20,7 @@ mod parse;
 mod resolve;
 mod show;
 mod tree;
+mod uses;
 mod view;
 mod words;
 
@@ -67,7 +68,7 @@ impl Filter {
 
     /// Whether the filter may ask the view for `field`.
     pub fn asks_for(&self, field: Field) -> bool {
-        self.resolved.nums.has_field(field)
+        self.resolved.fields.contains(&field)
     }
 }
 

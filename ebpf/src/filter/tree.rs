@@ -166,11 +166,6 @@ impl Nums {
         self.nums[id.0 as usize] = Num::Const(value);
     }
 
-    /// Whether a test may ask for `field`.
-    pub fn has_field(&self, field: Field) -> bool {
-        self.nums.contains(&Num::Field(field))
-    }
-
     /// `a op value`, as a condition.
     pub fn test(&mut self, op: Relop, a: NumId, value: u32, span: &Range<usize>) -> Node {
         let b = self.constant(value);

@@ -30,7 +30,8 @@ pub enum Field {
 /// The program around a filter.
 ///
 /// The filter asks for a field where it first needs it on a way through the program and keeps the register, so a view
-/// may compute lazily, and may be asked for the same field again on a way that bypassed the first answer.
+/// may compute lazily, and may be asked for the same field again on a way that bypassed the first answer. A packet is
+/// asked for only where its length has been asked for before.
 pub trait View {
     /// Append to `b`'s current block what computes `field`. Go to `absent` where this packet has no such thing (no
     /// link-layer header yet, say), and leave `b` in the block that goes on with the value. `None`, without having

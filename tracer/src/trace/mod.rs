@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod event;
+pub mod headers;
 pub mod journey;
 pub mod offsets;
 pub mod order;

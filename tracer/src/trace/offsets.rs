@@ -1,5 +1,6 @@
 //! Where this kernel keeps what the tracer reads, by BTF.
 
+use ktrail_ebpf::ir::{BinOp, Builder, Reg, Size, Width};
 use ktrail_ebpf::kernel::{Types, field};
 
 /// Offsets in bytes within the struct that each name starts with.
@@ -17,11 +18,48 @@ pub struct Offsets {
     pub skb_dev: u32,
     pub skb_sk: u32,
     pub skb_dst: u32,
+    pub skb_iif: u32,
+    pub skb_pkt_type: Bits,
+    pub skb_vlan: VlanTag,
+    pub skb_vlan_tci: u32,
     pub dev_ifindex: u32,
+    pub dev_type: u32,
     pub dev_name: u32,
     pub dev_net: u32,
     pub sock_net: u32,
     pub net_inum: u32,
+}
+
+/// A bit-field of at most 8 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits {
+    /// The byte that holds its first bit.
+    pub byte: u32,
+    /// Bits to shift it right by.
+    pub shift: u32,
+    /// How many bits it has.
+    pub bits: u32,
+}
+
+impl Bits {
+    /// Append to `b` what loads it.
+    pub fn load(self, b: &mut Builder, base: Reg) -> Reg {
+        let byte = b.kernel_load(base, self.byte as i32, Size::B1);
+        let shifted = match self.shift {
+            0 => byte,
+            shift => b.bin(BinOp::Shr, Width::W64, byte, i64::from(shift)),
+        };
+        b.and(shifted, (1 << self.bits) - 1)
+    }
+}
+
+/// How an skb says that `vlan_tci` holds a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VlanTag {
+    /// By a flag, `vlan_present` (up to 6.1).
+    Flag(Bits),
+    /// By `vlan_all`, 4 bytes at this offset: tag and protocol are not both 0 (6.2+).
+    NotZero(u32),
 }
 
 /// A field that this kernel's BTF doesn't have.
@@ -47,6 +85,20 @@ impl Offsets {
                 .map(|f| f.offset())
                 .ok_or(Missing { owner, path })
         };
+        let bits = |owner, path| {
+            field::path(types, owner, path)
+                .filter(|f| f.bits > 0 && f.bit_offset % 8 + f.bits <= 8)
+                .map(|f| Bits {
+                    byte: f.offset(),
+                    shift: f.bit_offset % 8,
+                    bits: f.bits,
+                })
+                .ok_or(Missing { owner, path })
+        };
+        let vlan = match bits("sk_buff", "vlan_present") {
+            Ok(flag) => VlanTag::Flag(flag),
+            Err(_) => VlanTag::NotZero(at("sk_buff", "vlan_all")?),
+        };
         Ok(Offsets {
             skb_len: at("sk_buff", "len")?,
             skb_mark: at("sk_buff", "mark")?,
@@ -59,7 +111,12 @@ impl Offsets {
             skb_dev: at("sk_buff", "dev")?,
             skb_sk: at("sk_buff", "sk")?,
             skb_dst: at("sk_buff", "_skb_refdst")?,
+            skb_iif: at("sk_buff", "skb_iif")?,
+            skb_pkt_type: bits("sk_buff", "pkt_type")?,
+            skb_vlan: vlan,
+            skb_vlan_tci: at("sk_buff", "vlan_tci")?,
             dev_ifindex: at("net_device", "ifindex")?,
+            dev_type: at("net_device", "type")?,
             dev_name: at("net_device", "name")?,
             dev_net: at("net_device", "nd_net.net")?,
             sock_net: at("sock", "__sk_common.skc_net.net")?,

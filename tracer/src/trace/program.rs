@@ -385,7 +385,13 @@ impl<'a> Body<'a> {
     /// Run the filter; a match starts a journey.
     fn filter_and_start(&mut self, report: Block) {
         let hit = self.b.block();
-        let mut view = SkbView::new(&mut self.b, self.spec.offsets, self.skb, self.head);
+        let mut view = SkbView::new(
+            &mut self.b,
+            self.spec.offsets,
+            self.skb,
+            self.head,
+            self.spec.filter,
+        );
         filter::lower(&mut self.b, self.spec.filter, &mut view, hit, self.out);
 
         self.b.switch_to(hit);

@@ -1,66 +1,83 @@
-//! Where a packet's network header is, in the kernel's context.
+//! What a filter may know of a packet in the kernel's context. `docs/filter.md` says it to users.
 //!
-//! An skb has no headers for part of its life. The rules, in order:
+//! What a filter surely asks for first is computed ahead, where it is known on all of its ways; the rest where it is
+//! asked for, since most packets are refused before.
 //!
-//! 1. `skb->protocol` unset and no route yet: the packet is still being put together, and the buffer may hold what
-//!    an earlier packet left there. No headers.
-//! 2. `network_header` set: they start there.
-//! 3. `network_header` unset, `mac_header` set and `data` moved past it (a driver has called `eth_type_trans`):
-//!    they start at `data`.
-//! 4. Otherwise: no headers.
-//!
-//! They end with the linear data, at `tail`.
+//! Deliberately absent: where headers are ([`super::headers`]), and data in pages.
 
-use ktrail_ebpf::filter::{Field, View};
-use ktrail_ebpf::ir::{BinOp, Block, Builder, Cond, Op, Reg, Size, Type, Width};
+use ktrail_ebpf::filter::{self, Field, Filter, View};
+use ktrail_ebpf::ir::{BinOp, Block, Builder, Cond, Op, Program, ProgramKind, Reg, Size, Type, Width};
 
-use super::offsets::Offsets;
+use super::headers::{self, Link, Network};
+use super::offsets::{Offsets, VlanTag};
 
-/// An unset header offset: `(typeof(skb->mac_header))~0U`.
-const UNSET: i64 = 0xffff;
+pub use super::headers::network;
 
 const ETH_P_IP: i64 = 0x0800;
 const ETH_P_IPV6: i64 = 0x86dd;
 
-/// Start and length in bytes of what begins with the network header; goes to `none` where there is none.
-/// Loads `skb->head` into `head` on the way.
-pub fn network(b: &mut Builder, o: &Offsets, skb: Reg, head: Reg, none: Block) -> (Reg, Reg) {
-    let at = Network::declare(b);
-    at.locate(b, o, skb, head, none);
-    (at.start, at.len)
-}
-
 /// What a filter may know of an skb.
-pub struct SkbView {
+pub struct SkbView<'a> {
+    offsets: &'a Offsets,
     skb: Reg,
     /// Its length is 0 where there is no network header.
     network: Network,
+    /// Its length is 0 where there is no link-layer header.
+    link: Link,
 }
 
-impl SkbView {
-    /// Append to `b` what finds the network header, and `skb->head`, which goes into `head`.
-    pub fn new(b: &mut Builder, o: &Offsets, skb: Reg, head: Reg) -> SkbView {
+impl<'a> SkbView<'a> {
+    /// Append to `b` what finds the network header, if `filter` has any use for it, and `skb->head`, which goes into
+    /// `head`.
+    pub fn new(b: &mut Builder, offsets: &'a Offsets, skb: Reg, head: Reg, filter: &Filter) -> SkbView<'a> {
         let network = Network::declare(b);
-        let (none, done) = (b.block(), b.block());
-        network.locate(b, o, skb, head, none);
-        b.jump(done);
-        b.switch_to(none);
-        b.mov(network.start, 0);
-        b.mov(network.len, 0);
-        b.jump(done);
-        b.switch_to(done);
-        SkbView { skb, network }
+        let link = Link::declare(b);
+        let view = SkbView {
+            offsets,
+            skb,
+            network,
+            link,
+        };
+        let asks = |fields: &[Field]| fields.iter().any(|field| filter.asks_for(*field));
+        if asks(&[Field::L3, Field::EtherType, Field::PacketLen]) {
+            let (none, done) = (b.block(), b.block());
+            let tags = filter.asks_for(Field::VlanTag);
+            network.locate(b, offsets, skb, head, tags, none);
+            b.jump(done);
+            b.switch_to(none);
+            b.mov(network.start, 0);
+            b.mov(network.len, 0);
+            b.jump(done);
+            b.switch_to(done);
+        } else {
+            b.push(Op::KernelLoad {
+                dst: head,
+                base: skb,
+                off: offsets.skb_head as i32,
+                size: Size::B8,
+                signed: false,
+            });
+        }
+        view
     }
 
     /// The packet, opened at its network header.
     fn l3(&self, b: &mut Builder, absent: Block) -> Reg {
         b.branch_if(Cond::Eq, self.network.len, 0, absent);
-        let l3 = b.reg(Type::Packet);
-        b.push(Op::PacketOpen {
-            dst: l3,
-            start: self.network.start,
-        });
-        l3
+        open(b, self.network.start)
+    }
+
+    /// Find the link-layer header; its length is 0 where there is none.
+    fn locate_link(&self, b: &mut Builder) {
+        let (none, done) = (b.block(), b.block());
+        self.link.locate(b, self.offsets, self.skb, none);
+        b.jump(done);
+        b.switch_to(none);
+        b.mov(self.link.start, 0);
+        b.mov(self.link.len, 0);
+        b.mov(self.link.before_data, 0);
+        b.jump(done);
+        b.switch_to(done);
     }
 
     /// Not every packet carries its EtherType yet: one that is being sent gets it in `__ip_local_out`. Then its
@@ -98,100 +115,122 @@ impl SkbView {
         b.switch_to(done);
         ethertype
     }
-}
 
-impl View for SkbView {
-    fn field(&mut self, b: &mut Builder, field: Field, absent: Block) -> Option<Reg> {
-        match field {
-            Field::L3 => Some(self.l3(b, absent)),
-            Field::L3Len => Some(self.network.len),
-            Field::EtherType => Some(self.ethertype(b, absent)),
-            Field::Skb => Some(self.skb),
-            _ => None,
-        }
-    }
-}
-
-/// Registers that say where the network header is.
-#[derive(Clone, Copy)]
-struct Network {
-    /// Its address.
-    start: Reg,
-    /// Bytes from there to the end of the linear data.
-    len: Reg,
-    /// `skb->protocol` as the kernel keeps it: network byte order.
-    protocol: Reg,
-}
-
-impl Network {
-    fn declare(b: &mut Builder) -> Network {
-        Network {
-            start: b.reg(Type::Kernel { direct: false }),
-            len: b.int(),
-            protocol: b.int(),
-        }
+    /// The tag that the device has taken out of the packet's bytes, or will put in.
+    fn vlan_tag(&self, b: &mut Builder) -> Reg {
+        let tag = b.imm(0);
+        let done = b.block();
+        let present = match self.offsets.skb_vlan {
+            VlanTag::Flag(flag) => flag.load(b, self.skb),
+            VlanTag::NotZero(off) => b.kernel_load(self.skb, off as i32, Size::B4),
+        };
+        let tci = b.kernel_load(self.skb, self.offsets.skb_vlan_tci as i32, Size::B2);
+        b.branch_if(Cond::Eq, present, 0, done);
+        b.push(Op::Bin {
+            op: BinOp::Or,
+            width: Width::W64,
+            dst: tag,
+            a: tci,
+            b: 0x10000.into(),
+        });
+        b.jump(done);
+        b.switch_to(done);
+        tag
     }
 
-    /// Find it; goes to `none` where there is none.
-    fn locate(self, b: &mut Builder, o: &Offsets, skb: Reg, head: Reg, none: Block) {
-        // Neighbours in `struct sk_buff`: read in one block, so that code generation reads them at once.
-        let protocol = self.protocol;
-        let off = o.skb_protocol as i32;
-        b.push(Op::KernelLoad {
-            dst: protocol,
-            base: skb,
-            off,
-            size: Size::B2,
-            signed: false,
-        });
-        let network = b.kernel_load(skb, o.skb_network_header as i32, Size::B2);
-        let mac = b.kernel_load(skb, o.skb_mac_header as i32, Size::B2);
-        let tail = b.kernel_load(skb, o.skb_tail as i32, Size::B4);
-        b.push(Op::KernelLoad {
-            dst: head,
-            base: skb,
-            off: o.skb_head as i32,
-            size: Size::B8,
-            signed: false,
-        });
-        let head_number = b.kernel_load(skb, o.skb_head as i32, Size::B8);
-        let data = b.kernel_load(skb, o.skb_data as i32, Size::B8);
+    /// The packet's length, from its link-layer header on if it has one, else from its network header.
+    fn packet_len(&self, b: &mut Builder, absent: Block) -> Reg {
+        let o = self.offsets;
+        let before_data = b.int();
+        let (no_link, linked, done) = (b.block(), b.block(), b.block());
+        self.locate_link(b);
+        b.branch(Cond::Eq, self.link.len, 0, no_link, linked);
 
-        let off = b.int();
-        let (no_protocol, ready, set, unset, found) = (b.block(), b.block(), b.block(), b.block(), b.block());
-        b.branch(Cond::Eq, protocol, 0, no_protocol, ready);
-        b.switch_to(no_protocol);
-        let dst = b.kernel_load(skb, o.skb_dst as i32, Size::B8);
-        b.branch(Cond::Eq, dst, 0, none, ready);
+        b.switch_to(linked);
+        b.mov(before_data, self.link.before_data);
+        b.jump(done);
 
-        b.switch_to(ready);
-        b.branch_if(Cond::Eq, network, 0, unset);
-        b.branch(Cond::Eq, network, UNSET, unset, set);
-        b.switch_to(set);
-        b.mov(off, network);
-        b.jump(found);
-
-        b.switch_to(unset);
-        b.branch_if(Cond::Eq, mac, UNSET, none);
-        let data_off = b.bin(BinOp::Sub, Width::W64, data, head_number);
-        b.mov(off, data_off);
-        b.branch(Cond::Gt, off, mac, found, none);
-
-        b.switch_to(found);
-        b.branch_if(Cond::Le, tail, off, none);
+        b.switch_to(no_link);
+        b.branch_if(Cond::Eq, self.network.len, 0, absent);
+        // Both are addresses: `tail` is where the linear data ends, `len` bytes after the network header.
+        let tail = b.kernel_load(self.skb, o.skb_tail as i32, Size::B4);
+        let head = b.kernel_load(self.skb, o.skb_head as i32, Size::B8);
+        let data = b.kernel_load(self.skb, o.skb_data as i32, Size::B8);
+        let data = b.bin(BinOp::Sub, Width::W64, data, head);
+        let network = b.bin(BinOp::Sub, Width::W64, tail, self.network.len);
         b.push(Op::Bin {
             op: BinOp::Sub,
             width: Width::W64,
-            dst: self.len,
-            a: tail,
-            b: off.into(),
+            dst: before_data,
+            a: data,
+            b: network.into(),
         });
-        b.push(Op::Bin {
-            op: BinOp::Add,
-            width: Width::W64,
-            dst: self.start,
-            a: head,
-            b: off.into(),
-        });
+        b.jump(done);
+
+        b.switch_to(done);
+        let len = b.kernel_load(self.skb, o.skb_len as i32, Size::B4);
+        // 32 bits, as all of a filter's numbers.
+        b.bin(BinOp::Add, Width::W32, len, before_data)
     }
+
+    /// The index of the device that the packet is on; 0 for none.
+    fn ifindex(&self, b: &mut Builder) -> Reg {
+        let index = b.imm(0);
+        let done = b.block();
+        let dev = b.kernel_ptr(self.skb, self.offsets.skb_dev as i32);
+        b.branch_if(Cond::Eq, dev, 0, done);
+        let found = b.kernel_load(dev, self.offsets.dev_ifindex as i32, Size::B4);
+        b.mov(index, found);
+        b.jump(done);
+        b.switch_to(done);
+        index
+    }
+}
+
+impl View for SkbView<'_> {
+    fn field(&mut self, b: &mut Builder, field: Field, absent: Block) -> Option<Reg> {
+        Some(match field {
+            Field::L3 => self.l3(b, absent),
+            Field::L3Len => self.network.len,
+            Field::EtherType => self.ethertype(b, absent),
+            Field::L2Len => {
+                self.locate_link(b);
+                b.branch_if(Cond::Eq, self.link.len, 0, absent);
+                self.link.len
+            }
+            Field::L2 => open(b, self.link.start),
+            Field::VlanTag => self.vlan_tag(b),
+            Field::PacketLen => self.packet_len(b, absent),
+            Field::IfIndex => self.ifindex(b),
+            Field::PacketType => headers::direction(b, self.offsets, self.skb),
+            Field::Skb => self.skb,
+        })
+    }
+}
+
+/// A program of this kind that returns whether the skb in its first argument matches: what the tracer's programs do
+/// with a packet that they don't follow, and nothing else.
+pub fn program(filter: &Filter, offsets: &Offsets, kind: ProgramKind) -> Program {
+    let mut b = Builder::new("filter");
+    let skb = b.arg(0, Type::Kernel { direct: false });
+    let head = b.reg(Type::Kernel { direct: false });
+    let mut view = SkbView::new(&mut b, offsets, skb, head, filter);
+    let (hit, miss) = (b.block(), b.block());
+    filter::lower(&mut b, filter, &mut view, hit, miss);
+    for (block, verdict) in [(hit, 1), (miss, 0)] {
+        b.switch_to(block);
+        b.ret(verdict);
+    }
+    Program {
+        name: "filter".into(),
+        kind,
+        maps: vec![],
+        functions: vec![b.finish()],
+    }
+}
+
+fn open(b: &mut Builder, start: Reg) -> Reg {
+    let packet = b.reg(Type::Packet);
+    b.push(Op::PacketOpen { dst: packet, start });
+    packet
 }

@@ -40,7 +40,7 @@ pub(super) fn lower(b: &mut Builder, filter: &Resolved, view: &mut dyn View, hit
         emitted: 0,
     };
     // What this program never has needs no code.
-    if lower.nums.has_field(Field::VlanTag) {
+    if filter.fields.contains(&Field::VlanTag) {
         match lower.view.field(lower.b, Field::VlanTag, miss) {
             Some(reg) => lower.state.set_field(Field::VlanTag, reg),
             None => lower.nums.fix_field(Field::VlanTag, 0),

@@ -132,7 +132,7 @@ impl Resolver<'_> {
                     dynamic: None,
                     off: 0,
                 };
-                Ok((Node::Has(Field::L2), place))
+                Ok((Node::Has(Field::L2Len), place))
             }
             Ether::Inner(place, None) => Ok((Node::Const(true), place)),
             Ether::Inner(place, Some((num, value))) => Ok((self.nums.eq(num, value, span), place)),

@@ -11,11 +11,13 @@ mod layer;
 mod link;
 mod transport;
 
+use std::collections::BTreeSet;
+
 use super::ast::*;
 use super::tree::{Node, Nums};
 use super::view::Field;
 use super::words::{ETHERTYPES, IP_PROTOCOLS};
-use super::{Env, Error, Notice};
+use super::{Env, Error, Notice, uses};
 use layer::Layer;
 
 /// How often `and` and `or` may take turns: each turn nests the tests one deeper.
@@ -30,6 +32,8 @@ const MAX_CASES: usize = 8;
 pub(super) struct Resolved {
     pub root: Node,
     pub nums: Nums,
+    /// What it may ask the view for.
+    pub fields: BTreeSet<Field>,
     pub notices: Vec<Notice>,
 }
 
@@ -46,8 +50,10 @@ pub(super) fn resolve(ast: &Ast, env: &Env<'_>) -> Result<Resolved, Error> {
         depth_in_pcap: 0,
     };
     let cases = resolver.condition(ast, &layer)?;
+    let root = any(cases);
     Ok(Resolved {
-        root: any(cases),
+        fields: uses::fields(&root, &resolver.nums),
+        root,
         nums: resolver.nums,
         notices: resolver.notices,
     })

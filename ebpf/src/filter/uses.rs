@@ -1,0 +1,70 @@
+//! Which fields of the view a filter may ask for.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::tree::{Node, Num, NumId, Nums, Place, Window};
+use super::view::Field;
+
+/// All fields that testing `root` may ask for.
+pub(super) fn fields(root: &Node, nums: &Nums) -> BTreeSet<Field> {
+    let mut uses = Uses {
+        nums,
+        seen: HashSet::new(),
+        fields: BTreeSet::new(),
+    };
+    uses.node(root);
+    uses.fields
+}
+
+struct Uses<'a> {
+    nums: &'a Nums,
+    seen: HashSet<NumId>,
+    fields: BTreeSet<Field>,
+}
+
+impl Uses<'_> {
+    fn node(&mut self, node: &Node) {
+        match node {
+            Node::Const(_) => {}
+            Node::Test { a, b, .. } => {
+                self.num(*a);
+                self.num(*b);
+            }
+            Node::In { a, .. } => self.num(*a),
+            Node::Has(field) => {
+                self.fields.insert(*field);
+            }
+            Node::Chain { net, .. } => self.place(*net),
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| self.node(node)),
+            Node::Not(inner) => self.node(inner),
+        }
+    }
+
+    fn num(&mut self, num: NumId) {
+        if !self.seen.insert(num) {
+            return;
+        }
+        match self.nums.get(num) {
+            Num::Const(_) => {}
+            Num::Load { place, .. } => self.place(place),
+            Num::Bin { a, b, .. } => {
+                self.num(a);
+                self.num(b);
+            }
+            Num::Field(field) => {
+                self.fields.insert(field);
+            }
+            Num::Choose { num, same, other, .. } => {
+                [num, same, other].into_iter().for_each(|inner| self.num(inner))
+            }
+        }
+    }
+
+    fn place(&mut self, place: Place) {
+        self.fields.extend(match place.window {
+            Window::L2 => [Field::L2, Field::L2Len],
+            Window::L3 => [Field::L3, Field::L3Len],
+        });
+        place.dynamic.into_iter().for_each(|dynamic| self.num(dynamic));
+    }
+}

@@ -4,6 +4,9 @@
 # shown only when something failed. Comment lines at its head may bound it:
 #   # kernels: 6.12 7; older ones have no FPROBE      (elsewhere it counts as skipped, for that reason)
 #   # timeout: 60                                     (seconds; 120 without it)
+#   # clock: counting                                 (a guest of its own with one CPU, where time is counted in
+#                                                      instructions: measurements repeat; a second's load costs
+#                                                      a second of the timeout or more)
 #
 # Network namespaces and background processes that a script leaves behind are removed after it.
 

@@ -121,3 +121,78 @@ fn nothing_to_attach_to_is_an_error_of_what_was_typed() {
 fn skip(name: &str, reason: &str) {
     println!("ktrail-test-skip: {name}: {reason}");
 }
+
+#[test]
+fn figures_are_drawn_from_files_that_others_made() {
+    let folder = std::env::temp_dir().join(format!("ktrail-plot-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the test's files");
+    let at = |name: &str| folder.join(name).display().to_string();
+    let intervals: Vec<String> = (1..=30)
+        .map(|t| {
+            format!(
+                r#"{{"streams": [{{"snd_cwnd": 3000000}}], "sum": {{"end": {t}, "bits_per_second": 9e9, "retransmits": 0}}}}"#
+            )
+        })
+        .collect();
+    let report = format!(r#"{{"intervals": [{}], "end": {{}}}}"#, intervals.join(","));
+    std::fs::write(at("iperf.json"), report).expect("the report is written");
+    std::fs::write(
+        at("latency.txt"),
+        "Attached\nt=10 packets=5 avg_ns=200\n@avg: 900\n2000\n",
+    )
+    .expect("written");
+    let plot = |args: &[&str]| {
+        Command::new(KTRAIL)
+            .arg("plot")
+            .args(args)
+            .output()
+            .expect("ktrail runs")
+    };
+    let (iperf, latency, png, svg) = (at("iperf.json"), at("latency.txt"), at("a.png"), at("a.svg"));
+
+    let output = plot(&[
+        "--iperf",
+        &iperf,
+        "--latency",
+        &latency,
+        "--shade",
+        "5:15",
+        "-o",
+        &png,
+        "-o",
+        &svg,
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let text = std::fs::read_to_string(&svg).expect("there is an SVG");
+    for part in [
+        "throughput (Gbit/s)",
+        "congestion window (KB)",
+        "rules are being added",
+        "(ns)",
+    ] {
+        assert!(text.contains(part), "{part} is missing");
+    }
+    assert_eq!(&std::fs::read(&png).expect("there is a PNG")[1..4], b"PNG");
+
+    assert_refused(
+        &plot(&["--iperf", &latency, "-o", &png]),
+        1,
+        &["latency.txt", "not an iperf3 report"],
+    );
+    assert_refused(
+        &plot(&["--latency", &iperf, "-o", &png]),
+        1,
+        &["iperf.json", "no line has a latency"],
+    );
+    assert_refused(
+        &plot(&[&latency, "-o", &png]),
+        1,
+        &["latency.txt", "the first line is neither"],
+    );
+    assert_refused(
+        &plot(&["--iperf", &iperf, "-o", "a.gif"]),
+        2,
+        &["a.gif", "ends in .png or .svg"],
+    );
+    std::fs::remove_dir_all(folder).expect("the folder is removed");
+}

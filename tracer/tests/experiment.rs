@@ -101,7 +101,7 @@ fn left_over() -> String {
 #[test]
 fn experiments_run_and_leave_nothing() {
     if let Some(reason) = unable() {
-        println!("skipped: {reason}");
+        println!("ktrail-test-skip: experiments_run_and_leave_nothing: {reason}");
         return;
     }
     let measured = run(
@@ -133,7 +133,7 @@ fn experiments_run_and_leave_nothing() {
         1,
     )
     .unwrap();
-    assert!(measured.interrupted);
+    assert_eq!(measured.ended.as_deref(), Some("interrupted"));
     assert!(matches!(measured.table, Table::Sweep(steps) if steps.len() == 1));
     assert_eq!(left_over(), "");
 
@@ -157,6 +157,28 @@ fn experiments_run_and_leave_nothing() {
         error.contains("matches the workload") || error.contains("iperf3"),
         "{error}"
     );
+    assert_eq!(left_over(), "");
+
+    let error = run(
+        "sweep rules 0..1 step 1 \"chain\" { once nft \"ip daddr 10.99.7.2 drop\"; }",
+        99,
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("matches the workload"), "{error}");
+    assert_eq!(left_over(), "");
+
+    // A timeline that is stopped has what came before.
+    let measured = run(
+        "timeline 60 s inject 100 rules 30..40 window 2 \"chain\" { each nft \"ip saddr {addr} drop\" from 198.18.0.0/15; }",
+        1,
+    )
+    .unwrap();
+    assert_eq!(measured.ended.as_deref(), Some("interrupted"));
+    let Table::Timeline(ticks) = measured.table else {
+        panic!("a timeline")
+    };
+    assert!(!ticks.is_empty() && ticks.len() < 30, "{ticks:?}");
+    assert!(ticks.iter().any(|t| t.latency_ns == Some(100.0)), "{ticks:?}");
     assert_eq!(left_over(), "");
 
     let measured = run(

@@ -29,9 +29,10 @@ pub struct Options {
     /// Memory in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u32,
-    /// Let one guest instruction be one nanosecond of guest time, for measurements that repeat.
-    #[arg(long)]
-    icount: bool,
+    /// Let one guest instruction be 2^SHIFT nanoseconds of guest time, for measurements that repeat [default SHIFT: 0].
+    #[arg(long, value_name = "SHIFT", num_args = 0..=1, require_equals = true, default_missing_value = "0",
+          value_parser = clap::value_parser!(u8).range(0..=10))]
+    icount: Option<u8>,
     /// Put what the command writes to /out into DIR (with several kernels into DIR/K).
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -100,9 +101,12 @@ pub fn run(options: &Options) -> Result<u8> {
             }),
             echo: true,
             machine: Machine {
-                smp: options.smp.unwrap_or(if options.icount { 1 } else { 2 }),
+                smp: options
+                    .smp
+                    .unwrap_or(if options.icount.is_some() { 1 } else { 2 }),
                 memory: options.memory,
-                icount: options.icount,
+                icount: options.icount.is_some(),
+                shift: options.icount.unwrap_or(0),
                 timeout: Duration::from_secs(options.timeout),
             },
         };

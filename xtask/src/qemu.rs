@@ -37,8 +37,10 @@ pub struct Machine {
     pub smp: u32,
     /// Memory in MiB.
     pub memory: u32,
-    /// The counting clock: one guest instruction is one nanosecond of guest time.
+    /// The counting clock: one guest instruction is 2^`shift` nanoseconds of guest time.
     pub icount: bool,
+    /// See `icount`; 0 where instructions themselves are measured, more where guest seconds should pass quickly.
+    pub shift: u8,
     /// After this time the guest is killed.
     pub timeout: Duration,
 }
@@ -49,6 +51,7 @@ impl Default for Machine {
             smp: 2,
             memory: 2048,
             icount: false,
+            shift: 0,
             timeout: Duration::from_secs(300),
         }
     }
@@ -281,7 +284,8 @@ fn qemu_command(images: &Images, kernel: Kernel, job: &Job, temp: &TempDir) -> R
     }
     let machine = &job.machine;
     if machine.icount {
-        command.args(["-accel", "tcg", "-icount", "shift=0,align=off,sleep=off"]);
+        let clock = format!("shift={},align=off,sleep=off", machine.shift);
+        command.args(["-accel", "tcg", "-icount", &clock]);
     } else {
         command.args(["-accel", "tcg,thread=multi"]);
     }

@@ -139,6 +139,12 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
             return Ok(2);
         }
     };
+    if let Some(experiment) = &experiment
+        && args.dump.is_none()
+        && !args.dry_run
+    {
+        experiment.check()?;
+    }
     if let Some(pid) = args.pid
         && !process::alive(pid)
     {

@@ -5,7 +5,7 @@
 //! touched.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::net::Ipv4Addr;
 
 use super::block::{Count, End, Experiment, Rule, Series, Tool, Topology};
 use super::ledger::{self, Item, Ledger, namespace_exists};
@@ -20,9 +20,12 @@ pub enum Error {
     /// The ledger can't be written.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
-    /// A name or an address is taken, or a rule matches.
+    /// A name or an address is taken.
     #[error("{0}")]
     Taken(String),
+    /// A rule has dropped or rejected packets.
+    #[error("this rule matches the workload, so the experiment means nothing: {0}")]
+    Matched(String),
 }
 
 /// The name of a namespace as `ip netns` knows it.
@@ -40,30 +43,43 @@ pub fn check(topology: &Topology) -> Result<(), Error> {
             )));
         }
     }
+    let devices = run(None, "ip", &["-o", "link", "show"])?;
     let addresses = run(None, "ip", &["-4", "-o", "addr", "show"])?;
     for end in topology.veths.iter().flatten() {
-        if Path::new("/sys/class/net").join(&end.device).exists() {
+        // "7: kt-host@kt-iperf3: <BROADCAST…": what /sys shows may be another namespace's.
+        let is_it = |line: &str| {
+            let name = line.split_whitespace().nth(1).unwrap_or("");
+            name.trim_end_matches(':').split('@').next() == Some(end.device.as_str())
+        };
+        if devices.lines().any(is_it) {
             return Err(Error::Taken(format!(
-                "there is a device {} already; choose another name",
+                "there is a device {} already; remove it, or name another in the script's topology",
                 end.device
             )));
         }
-        let address = end.address.0.to_string();
-        let taken = addresses.lines().find(|line| {
-            line.split_whitespace()
-                .skip_while(|w| *w != "inet")
-                .nth(1)
-                .and_then(|a| a.split('/').next())
-                == Some(address.as_str())
-        });
-        if let Some(line) = taken {
-            let device = line.split_whitespace().nth(1).unwrap_or("a device");
+        if end.namespace.is_none()
+            && let Some((device, address)) = overlapping(end.address, &addresses)
+        {
             return Err(Error::Taken(format!(
-                "the address {address} is in use on {device}; choose another"
+                "the address {}/{} is in use: {device} has {address}; choose another network in the script's topology",
+                end.address.0, end.address.1
             )));
         }
     }
     Ok(())
+}
+
+/// The first device in what `ip -o addr` printed whose network shares addresses with this one.
+fn overlapping((address, length): (Ipv4Addr, u8), list: &str) -> Option<(&str, &str)> {
+    list.lines().find_map(|line| {
+        let device = line.split_whitespace().nth(1)?;
+        let theirs = line.split_whitespace().skip_while(|w| *w != "inet").nth(1)?;
+        let (base, len) = theirs.split_once('/').unwrap_or((theirs, "32"));
+        let shortest = length.min(len.parse().ok()?);
+        let other: Ipv4Addr = base.parse().ok()?;
+        let differ = u32::from(other) ^ u32::from(address);
+        (shortest == 0 || differ >> (32 - shortest) == 0).then_some((device, theirs))
+    })
 }
 
 /// Builds the topology.
@@ -244,19 +260,18 @@ impl<'a> Rules<'a> {
         Ok(())
     }
 
-    /// Fails if an iptables rule that drops or rejects has matched a packet: then it is not the rules' length that
-    /// is measured.
+    /// Fails if a rule that drops or rejects has matched a packet: then it is not the rules' length that is measured.
     pub fn check_idle(&self) -> Result<(), Error> {
-        for tool in self.tools().into_iter().filter(|t| *t != Tool::Nft) {
-            let list = run(
-                self.namespace.as_deref(),
-                tool.name(),
-                &["-w", "10", "-nvxL", &self.name],
-            )?;
-            if let Some(line) = matched(&list) {
-                return Err(Error::Taken(format!(
-                    "this rule matches the workload, so the experiment means nothing: {line}"
-                )));
+        let ns = self.namespace.as_deref();
+        for tool in self.tools() {
+            let found = match tool {
+                Tool::Nft => {
+                    counted(&run(ns, "nft", &["list", "table", "ip", &self.name])?).map(str::to_owned)
+                }
+                _ => matched(&run(ns, tool.name(), &["-w", "10", "-nvxL", &self.name])?).map(str::to_owned),
+            };
+            if let Some(rule) = found {
+                return Err(Error::Matched(rule));
             }
         }
         Ok(())
@@ -304,7 +319,7 @@ impl<'a> Rules<'a> {
         for text in texts {
             any = true;
             let _ = match rule.tool {
-                Tool::Nft => writeln!(input, "add rule ip {} output {text}", self.name),
+                Tool::Nft => writeln!(input, "add rule ip {} output {}", self.name, with_counter(&text)),
                 _ => writeln!(input, "-A {} {text}", self.name),
             };
         }
@@ -332,6 +347,29 @@ fn matched(list: &str) -> Option<&str> {
     })
 }
 
+/// The nft rule with a counter before its verdict, which costs nothing until all else has matched.
+fn with_counter(text: &str) -> String {
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    if let Some(at) = words.iter().position(|w| matches!(*w, "drop" | "reject"))
+        && !words.contains(&"counter")
+    {
+        words.insert(at, "counter");
+    }
+    words.join(" ")
+}
+
+/// The first rule in a listing of nft's that has dropped or rejected a packet.
+fn counted(list: &str) -> Option<&str> {
+    list.lines().map(str::trim).find(|line| {
+        let mut words = line
+            .split_whitespace()
+            .skip_while(|w| *w != "counter")
+            .skip_while(|w| *w != "packets");
+        let packets = words.nth(1).and_then(|w| w.parse::<u64>().ok()).unwrap_or(0);
+        packets > 0 && line.split_whitespace().any(|w| matches!(w, "drop" | "reject"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,5 +382,32 @@ mod tests {
         assert!(matched(&list).unwrap().starts_with("12 "));
         let list = list.replace("12      720 DROP  ", "12      720 RETURN");
         assert_eq!(matched(&list), None);
+    }
+
+    #[test]
+    fn networks_that_share_addresses_overlap() {
+        let list = "1: lo    inet 127.0.0.1/8 scope host lo\n2: eth0    inet 10.0.2.15/16 brd 10.0.255.255 scope global eth0\n";
+        let overlaps = |address: &str, len| overlapping((address.parse().unwrap(), len), list);
+        assert_eq!(overlaps("10.0.2.15", 24), Some(("eth0", "10.0.2.15/16")));
+        assert_eq!(overlaps("10.0.99.1", 24), Some(("eth0", "10.0.2.15/16")));
+        assert_eq!(overlaps("10.99.0.1", 8), Some(("eth0", "10.0.2.15/16")));
+        assert_eq!(overlaps("10.99.0.1", 24), None);
+    }
+
+    #[test]
+    fn an_nft_rule_that_matched_is_found() {
+        assert_eq!(
+            with_counter("ip saddr 10.0.0.1 drop"),
+            "ip saddr 10.0.0.1 counter drop"
+        );
+        assert_eq!(
+            with_counter("tcp dport 1 reject with tcp reset"),
+            "tcp dport 1 counter reject with tcp reset"
+        );
+        assert_eq!(with_counter("counter drop"), "counter drop");
+        let list = "table ip k {\n\tchain output {\n\t\tip saddr 10.0.0.1 counter packets 0 bytes 0 drop\n";
+        assert_eq!(counted(list), None);
+        let rule = "ip saddr 10.0.0.2 counter packets 7 bytes 420 drop";
+        assert_eq!(counted(&format!("{list}\t\t{rule}\n")), Some(rule));
     }
 }

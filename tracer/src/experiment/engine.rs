@@ -49,10 +49,12 @@ pub trait Watcher {
 pub struct Measured {
     /// The measurements.
     pub table: Table,
-    /// The run was stopped before its end.
-    pub interrupted: bool,
+    /// Why it ended before its time, if it did.
+    pub ended: Option<String>,
     /// When rules were added, in seconds; of a timeline.
     pub inject: Option<(f64, f64)>,
+    /// What could not be removed, and why.
+    pub left_behind: Vec<String>,
 }
 
 /// Fails for what can be known without touching anything: rights, programs, names, leftovers.
@@ -106,10 +108,8 @@ pub fn run(
     };
     drop(server);
     let cleared = run.ledger.clear();
-    let measured = measured?;
-    cleared.map_err(|problems| {
-        anyhow::anyhow!("left behind: {}; `ktrail clean` tries again", problems.join(", "))
-    })?;
+    let mut measured = measured?;
+    measured.left_behind = cleared.err().unwrap_or_default();
     Ok(measured)
 }
 
@@ -134,23 +134,18 @@ impl Run<'_> {
         let mut left =
             Left::new(work.iter().map(|(_, steps)| steps.len()).sum::<usize>() * experiment.repeat as usize);
         let mut rows = Vec::new();
+        let mut ended = None;
         for (series, steps) in work {
-            match self.series(series, &steps, &mut rows, &mut left) {
-                Ok(()) => {}
-                Err(error) if stopped(&error) && !rows.is_empty() => {
-                    return Ok(Measured {
-                        table: Table::Sweep(rows),
-                        interrupted: true,
-                        inject: None,
-                    });
-                }
-                Err(error) => return Err(error),
+            if let Err(error) = self.series(series, &steps, &mut rows, &mut left) {
+                ended = Some(worth(error, !rows.is_empty())?);
+                break;
             }
         }
         Ok(Measured {
             table: Table::Sweep(rows),
-            interrupted: false,
+            ended,
             inject: None,
+            left_behind: Vec::new(),
         })
     }
 
@@ -169,7 +164,7 @@ impl Run<'_> {
         for &count in steps {
             rules.grow(count)?;
             for repetition in 1..=self.experiment.repeat {
-                let mut row = self.step()?;
+                let mut row = self.step().map_err(|error| or_a_match(error, &rules))?;
                 row.series.clone_from(&series.name);
                 (row.rules, row.repetition) = (count, repetition);
                 let done = format!(
@@ -190,7 +185,11 @@ impl Run<'_> {
     fn step(&mut self) -> anyhow::Result<Step> {
         let workload = &self.experiment.workload;
         let before = self.total()?;
-        let report = Client::start(workload, workload.seconds)?.finish(self.stop)?;
+        let client = Client::start(workload, workload.seconds, &mut self.ledger)?;
+        let report = client.finish(&mut self.ledger, self.stop)?;
+        if let Some(why) = report.ended {
+            anyhow::bail!("iperf3 ended early: {why}");
+        }
         let latency = before
             .zip(self.total()?)
             .and_then(|(before, after)| after.since(before));
@@ -214,74 +213,114 @@ impl Run<'_> {
 
     fn timeline(&mut self) -> anyhow::Result<Measured> {
         let experiment = self.experiment;
-        let Plan::Timeline {
-            seconds,
-            rules: wanted,
-            inject,
-            window,
-        } = experiment.plan
-        else {
-            anyhow::bail!("the plan is no timeline");
-        };
         let mut rules = Rules::begin(
             &experiment.main,
             experiment.workload.namespace.as_deref(),
             &mut self.ledger,
         )?;
-        let mut history = History::default();
-        let mut before = self.total()?;
-        let mut client = Client::start(&experiment.workload, seconds)?;
+        let mut history = History {
+            before: self.total()?,
+            ..History::default()
+        };
+        let Plan::Timeline { seconds, .. } = experiment.plan else {
+            anyhow::bail!("the plan is no timeline");
+        };
+        let mut client = Client::start(&experiment.workload, seconds, &mut self.ledger)?;
+        let followed = self.follow(&mut client, &mut rules, &mut history);
+        let end = client.elapsed().min(f64::from(seconds));
+        // The last window ends with the workload, a moment before its process does.
+        history.window(end, self.total()?);
+        let (report, ended) = match followed {
+            Ok(()) => {
+                let report = client.finish(&mut self.ledger, self.stop);
+                let report = report.map_err(|error| or_a_match(error.into(), &rules))?;
+                let ended = report
+                    .ended
+                    .as_ref()
+                    .map(|why| format!("iperf3 ended early: {why}"));
+                (report, ended)
+            }
+            Err(error) => {
+                let error = or_a_match(error, &rules);
+                let report = client.cut_off(&mut self.ledger);
+                let ended = worth(error, report.is_ok())?;
+                (report?, Some(ended))
+            }
+        };
+        rules.check_idle()?;
+        rules.end(&mut self.ledger)?;
+        Ok(Measured {
+            table: Table::Timeline(history.ticks(&report)),
+            ended,
+            inject: history.injected,
+            left_behind: Vec::new(),
+        })
+    }
+
+    /// Adds rules and reads the latency, each at its time, until the workload ends.
+    fn follow(
+        &mut self,
+        client: &mut Client,
+        rules: &mut Rules,
+        history: &mut History,
+    ) -> anyhow::Result<()> {
+        let Plan::Timeline {
+            seconds,
+            rules: wanted,
+            inject,
+            window,
+        } = self.experiment.plan
+        else {
+            anyhow::bail!("the plan is no timeline");
+        };
         let (from, to) = (f64::from(inject.0), f64::from(inject.1));
         let mut next_window = f64::from(window);
         let mut next_second = 1.0;
-        let mut injected: Option<(f64, f64)> = None;
         while !client.ended(self.stop)? {
             let now = client.elapsed();
-            let target = (wanted as f64 * ((now - from) / (to - from)).clamp(0.0, 1.0)) as u64;
-            let now_rules = rules.count;
-            if now >= from && target > now_rules && (now >= next_second || target == wanted) {
-                rules.grow(target)?;
-                let first = injected.map_or(now, |(first, _)| first);
-                injected = Some((first, client.elapsed()));
-            }
-            if now >= next_second {
+            let second = now >= next_second;
+            if second {
                 history.rules.push((now, rules.count));
                 next_second = now.floor() + 1.0;
             }
             if now >= next_window {
-                let after = self.total()?;
-                let latency = before.zip(after).and_then(|(before, after)| after.since(before));
-                before = after;
-                history.latency.push((now, latency.map(|(average, _)| average)));
+                let latency = history.window(now, self.total()?);
                 next_window += f64::from(window);
                 let left = Duration::from_secs_f64((f64::from(seconds) - now).max(0.0));
-                let done = format!(
-                    "{now:.0} s, {} rules: {}",
-                    rules.count,
-                    said(None, latency.map(|(a, _)| a))
-                );
+                let done = format!("{now:.0} s, {} rules: {}", rules.count, said(None, latency));
                 self.watcher.progress(&done, left);
             }
+            // After the readings: they are of the rules that there were.
+            let target = (wanted as f64 * ((now - from) / (to - from)).clamp(0.0, 1.0)) as u64;
+            if now >= from && target > rules.count && (second || target == wanted) {
+                rules.grow(target)?;
+                let first = history.injected.map_or(now, |(first, _)| first);
+                history.injected = Some((first, client.elapsed()));
+            }
         }
-        let after = self.total()?;
-        if let Some((average, _)) = before.zip(after).and_then(|(before, after)| after.since(before)) {
-            // The last window ends with the workload, a moment before its process does.
-            history.latency.push((f64::from(seconds), Some(average)));
-        }
-        let report = client.finish(self.stop)?;
-        rules.check_idle()?;
-        rules.end(&mut self.ledger)?;
-        let ticks = history.ticks(&report);
-        Ok(Measured {
-            table: Table::Timeline(ticks),
-            interrupted: false,
-            inject: injected,
-        })
+        Ok(())
     }
 }
 
-fn stopped(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(workload::Error::Stopped))
+/// The reason for a run's early end, if what has been measured is worth keeping; else the error itself.
+fn worth(error: anyhow::Error, measured: bool) -> anyhow::Result<String> {
+    let stopped = matches!(error.downcast_ref(), Some(workload::Error::Stopped));
+    if matches!(error.downcast_ref(), Some(build::Error::Matched(_))) {
+        return Err(error);
+    }
+    match (measured, stopped) {
+        (true, _) => Ok(format!("{error:#}")),
+        (false, true) => Err(error.context("nothing was measured yet, so nothing is written")),
+        (false, false) => Err(error),
+    }
+}
+
+/// A rule that matches the workload makes it fail in many ways: say that it does, rather than how it failed.
+fn or_a_match(error: anyhow::Error, rules: &Rules) -> anyhow::Error {
+    match rules.check_idle() {
+        Err(matched @ build::Error::Matched(_)) => matched.into(),
+        _ => error,
+    }
 }
 
 /// What happened during a timeline: a time and a value.
@@ -289,9 +328,25 @@ fn stopped(error: &anyhow::Error) -> bool {
 struct History {
     rules: Vec<(f64, u64)>,
     latency: Vec<(f64, Option<f64>)>,
+    /// The map at the end of the last window.
+    before: Option<Total>,
+    /// When the first rules were added, and when the last.
+    injected: Option<(f64, f64)>,
 }
 
 impl History {
+    /// Ends a window: its average, if there were packets.
+    fn window(&mut self, now: f64, after: Option<Total>) -> Option<f64> {
+        let latency = self
+            .before
+            .zip(after)
+            .and_then(|(before, after)| after.since(before));
+        let latency = latency.map(|(average, _)| average);
+        self.before = after;
+        self.latency.push((now, latency));
+        latency
+    }
+
     /// The workload's intervals, each with the number of rules at its end, and with the latency of the window that
     /// ends nearest to it.
     fn ticks(&self, report: &super::iperf::Report) -> Vec<Tick> {
@@ -392,10 +447,12 @@ mod tests {
         };
         let report = Report {
             intervals: vec![interval(1.0), interval(2.0), interval(3.0)],
+            ended: None,
         };
         let history = History {
             rules: vec![(1.01, 0), (2.02, 50), (3.01, 100)],
             latency: vec![(2.04, Some(7.0)), (3.0, Some(9.0))],
+            ..History::default()
         };
         let ticks = history.ticks(&report);
         assert_eq!(

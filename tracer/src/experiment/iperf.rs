@@ -25,6 +25,8 @@ pub struct Interval {
 pub struct Report {
     /// Its intervals, without those that iperf3 was told to omit.
     pub intervals: Vec<Interval>,
+    /// Why it ended before its time, if it did.
+    pub ended: Option<String>,
 }
 
 /// Why a report can't be read.
@@ -70,7 +72,7 @@ struct RawSum {
 }
 
 impl Report {
-    /// Reads what `iperf3 -J` wrote. A run that was interrupted counts as far as it came.
+    /// Reads what `iperf3 -J` wrote. A run that ended before its time counts as far as it came.
     pub fn read(text: &str) -> Result<Report, Error> {
         let raw: Raw = serde_json::from_str(text)?;
         let intervals: Vec<Interval> = raw
@@ -91,7 +93,7 @@ impl Report {
         match raw.error {
             Some(error) if intervals.is_empty() => Err(Error::Iperf(error)),
             _ if intervals.is_empty() => Err(Error::Empty),
-            _ => Ok(Report { intervals }),
+            ended => Ok(Report { intervals, ended }),
         }
     }
 
@@ -149,7 +151,11 @@ mod tests {
         );
         assert_eq!(report.mbit(), Some(9000.0));
         assert_eq!(report.window_kb(), Some(3300.0));
-        assert_eq!(report.retransmits(), Some(3));
+        assert_eq!((report.retransmits(), report.ended), (Some(3), None));
+        let cut = REPORT.replace("\"end\": {}", "\"error\": \"the server has terminated\"");
+        let report = Report::read(&cut).unwrap();
+        assert_eq!(report.intervals.len(), 2);
+        assert_eq!(report.ended.as_deref(), Some("the server has terminated"));
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Error {
 struct File {
     pid: u32,
     start: u64,
+    /// The network namespace in which the run began, where its devices and rules are.
+    home: u64,
     items: Vec<Item>,
 }
 
@@ -82,20 +84,27 @@ impl Ledger {
     }
 
     fn begin_in(folder: &Path) -> Result<Ledger, Error> {
-        fs::create_dir_all(folder).map_err(|error| Error {
-            path: folder.into(),
-            error,
-        })?;
         let pid = std::process::id();
         let ledger = Ledger {
             path: folder.join(format!("experiment-{pid}.json")),
             file: File {
                 pid,
                 start: start_time(pid).unwrap_or(0),
+                home: namespace_id("/proc/self/ns/net").unwrap_or(0),
                 items: Vec::new(),
             },
         };
-        ledger.write()?;
+        let create = || {
+            fs::create_dir_all(folder).map_err(|error| Error {
+                path: folder.into(),
+                error,
+            })
+        };
+        create()?;
+        // Another run that ends may have taken the empty folder away again.
+        ledger
+            .write()
+            .or_else(|_| create().and_then(|()| ledger.write()))?;
         Ok(ledger)
     }
 
@@ -107,7 +116,7 @@ impl Ledger {
 
     /// Removes the item now, and strikes it out.
     pub fn remove(&mut self, item: &Item) -> Result<(), tools::Error> {
-        remove(item)?;
+        remove(item, &Home::Here)?;
         self.file.items.retain(|i| i != item);
         // If this fails, the item is looked for once more at the end, and is not there.
         let _ = self.write();
@@ -127,9 +136,9 @@ impl Ledger {
 
     /// Removes everything, the last first.
     pub fn clear(&mut self) -> Result<(), Vec<String>> {
-        let problems = remove_all(&mut self.file.items);
+        let problems = remove_all(&mut self.file.items, &Home::Here);
         if problems.is_empty() {
-            let _ = fs::remove_file(&self.path);
+            forget(&self.path);
             return Ok(());
         }
         let _ = self.write();
@@ -163,6 +172,7 @@ impl Drop for Ledger {
 #[derive(Debug)]
 pub struct Leftover {
     path: PathBuf,
+    home: u64,
     /// The run's process.
     pub pid: u32,
     /// Its things.
@@ -172,12 +182,19 @@ pub struct Leftover {
 impl Leftover {
     /// Removes all of it, and returns what could not be removed and why.
     pub fn remove(mut self) -> Vec<String> {
-        let problems = remove_all(&mut self.items);
+        let problems = remove_all(&mut self.items, &Home::of(self.home));
         if problems.is_empty() {
-            let _ = fs::remove_file(&self.path);
+            forget(&self.path);
         }
         problems
     }
+}
+
+/// Removes a ledger, and the folder after the last one.
+fn forget(ledger: &Path) {
+    // What can't be removed is an empty ledger, which is removed the next time.
+    let _ = fs::remove_file(ledger);
+    let _ = ledger.parent().map(fs::remove_dir);
 }
 
 /// The leftovers of runs that were killed.
@@ -213,6 +230,7 @@ fn leftovers_in(folder: &Path) -> Result<Vec<Leftover>, Error> {
         if start_time(file.pid) != Some(file.start) {
             found.push(Leftover {
                 path,
+                home: file.home,
                 pid: file.pid,
                 items: file.items,
             });
@@ -221,11 +239,67 @@ fn leftovers_in(folder: &Path) -> Result<Vec<Leftover>, Error> {
     Ok(found)
 }
 
-fn remove_all(items: &mut Vec<Item>) -> Vec<String> {
+/// The way to the network namespace in which a run began.
+enum Home {
+    /// It is this process's.
+    Here,
+    /// It is another one, which this file stands for.
+    At(PathBuf),
+    /// Nothing holds it any more: it is gone, with all that was in it.
+    Gone,
+}
+
+impl Home {
+    fn of(id: u64) -> Home {
+        if id == 0 || namespace_id("/proc/self/ns/net") == Some(id) {
+            return Home::Here;
+        }
+        // Namespaces live by a process, or by a mount: `ip netns` and container engines keep them so.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let named = mounts.lines().filter_map(|line| {
+            // proc(5), mountinfo: the fourth field is the root within the file system, the fifth the place.
+            let mut fields = line.split_whitespace().skip(3);
+            (fields.next()? == format!("net:[{id}]")).then(|| fields.next().map(PathBuf::from))?
+        });
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let running = processes.map(|entry| entry.path().join("ns/net"));
+        named
+            .chain(running)
+            .find(|path| namespace_id(path) == Some(id))
+            .map_or(Home::Gone, Home::At)
+    }
+
+    /// Runs a program there; in the namespace of this name if there is one.
+    fn run(&self, namespace: &Option<String>, program: &str, args: &[&str]) -> Result<String, tools::Error> {
+        match (self, namespace) {
+            (Home::At(path), None) => {
+                let net = format!("--net={}", path.display());
+                run(None, "nsenter", &[&[net.as_str(), program], args].concat())
+            }
+            _ => run(namespace.as_deref(), program, args),
+        }
+    }
+
+    /// Whether what is in the namespace of this name, or else in this one, can still be there.
+    fn has(&self, namespace: &Option<String>) -> bool {
+        match namespace {
+            Some(name) => namespace_exists(name),
+            None => !matches!(self, Home::Gone),
+        }
+    }
+}
+
+/// A network namespace's number, by a file that stands for it; namespaces(7).
+fn namespace_id(path: impl AsRef<Path>) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+fn remove_all(items: &mut Vec<Item>, home: &Home) -> Vec<String> {
     let mut problems = Vec::new();
     let mut kept = Vec::new();
     while let Some(item) = items.pop() {
-        if let Err(error) = remove(&item) {
+        if let Err(error) = remove(&item, home) {
             problems.push(format!("{item}: {error}"));
             kept.insert(0, item);
         }
@@ -246,12 +320,7 @@ pub fn namespace_exists(name: &str) -> bool {
     Path::new("/run/netns").join(name).exists()
 }
 
-/// Whether the item's namespace still is.
-fn reachable(namespace: &Option<String>) -> bool {
-    namespace.as_deref().is_none_or(namespace_exists)
-}
-
-fn remove(item: &Item) -> Result<(), tools::Error> {
+fn remove(item: &Item, home: &Home) -> Result<(), tools::Error> {
     match item {
         Item::Namespace { name } => {
             if namespace_exists(name) {
@@ -264,8 +333,11 @@ fn remove(item: &Item) -> Result<(), tools::Error> {
             }
         }
         Item::Link { name } => {
-            if Path::new("/sys/class/net").join(name).exists() {
-                run(None, "ip", &["link", "del", name])?;
+            let there = || home.run(&None, "ip", &["link", "show", "dev", name]).is_ok();
+            // Its peer's namespace may be on its way out, and takes it along meanwhile.
+            if home.has(&None) && there() && home.run(&None, "ip", &["link", "del", name]).is_err() && there()
+            {
+                home.run(&None, "ip", &["link", "del", name])?;
             }
         }
         Item::Chain {
@@ -273,24 +345,28 @@ fn remove(item: &Item) -> Result<(), tools::Error> {
             namespace,
             name,
         } => {
-            let ns = namespace.as_deref();
-            if reachable(namespace) && run(ns, tool, &["-w", "10", "-n", "-L", name]).is_ok() {
-                if run(ns, tool, &["-w", "10", "-C", "OUTPUT", "-j", name]).is_ok() {
-                    run(ns, tool, &["-w", "10", "-D", "OUTPUT", "-j", name])?;
+            let iptables = |args: &[&str]| home.run(namespace, tool, &[&["-w", "10"], args].concat());
+            if home.has(namespace) && iptables(&["-n", "-L", name]).is_ok() {
+                if iptables(&["-C", "OUTPUT", "-j", name]).is_ok() {
+                    iptables(&["-D", "OUTPUT", "-j", name])?;
                 }
-                run(ns, tool, &["-w", "10", "-F", name])?;
-                run(ns, tool, &["-w", "10", "-X", name])?;
+                iptables(&["-F", name])?;
+                iptables(&["-X", name])?;
             }
         }
         Item::Table { namespace, name } => {
-            let ns = namespace.as_deref();
-            if reachable(namespace) && run(ns, "nft", &["list", "table", "ip", name]).is_ok() {
-                run(ns, "nft", &["delete", "table", "ip", name])?;
+            let nft = |args: &[&str]| home.run(namespace, "nft", args);
+            if home.has(namespace) && nft(&["list", "table", "ip", name]).is_ok() {
+                nft(&["delete", "table", "ip", name])?;
             }
         }
         Item::Process { pid, start } => {
-            if start_time(*pid) == Some(*start) {
-                run(None, "kill", &["-KILL", &pid.to_string()])?;
+            // It may end by itself meanwhile.
+            if start_time(*pid) == Some(*start)
+                && let Err(error) = run(None, "kill", &["-KILL", &pid.to_string()])
+                && start_time(*pid) == Some(*start)
+            {
+                return Err(error);
             }
         }
     }
@@ -334,8 +410,7 @@ mod tests {
         let path = ledger.path.clone();
         assert!(path.exists());
         drop(ledger);
-        assert!(!path.exists());
-        fs::remove_dir(&folder).unwrap();
+        assert!(!folder.exists());
     }
 
     #[test]
@@ -351,6 +426,7 @@ mod tests {
         let file = File {
             pid: std::process::id(),
             start: 1,
+            home: 0,
             items: vec![item.clone()],
         };
         let path = folder.join("experiment-1.json");
@@ -359,7 +435,6 @@ mod tests {
         assert_eq!(left[0].items, [item]);
         assert_eq!(left.remove(0).remove(), Vec::<String>::new());
         assert!(!child.wait().unwrap().success());
-        assert!(!path.exists());
-        fs::remove_dir(&folder).unwrap();
+        assert!(!folder.exists());
     }
 }

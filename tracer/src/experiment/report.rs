@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::answers::Answers;
-use super::block::{Experiment, Plan};
+use super::block::{Experiment, Plan, Rule, Series};
 use super::engine::Measured;
 use super::plot::Figure;
 use super::results::{Labels, Step, Table, Tick, sweep_figure, timeline_figure};
@@ -19,9 +19,14 @@ struct Json<'a> {
     title: &'a str,
     finished: String,
     kernel: String,
-    interrupted: bool,
+    /// Why the run ended before its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_early: Option<&'a str>,
     parameters: Parameters,
     answers: &'a Answers,
+    /// When rules were added during a timeline, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    injected_s: Option<(f64, f64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<&'a [Step]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,6 +41,27 @@ struct Parameters {
     server: String,
     backend: String,
     latency: Option<String>,
+    series: Vec<Rules>,
+}
+
+/// A series' rules.
+#[derive(Serialize)]
+struct Rules {
+    name: String,
+    rules: Vec<String>,
+}
+
+impl Rules {
+    fn of(series: &Series) -> Rules {
+        let rule = |rule: &Rule| {
+            let from = rule.from.map(|p| format!(" from {}/{}", p.base, p.len));
+            format!("{}: {}{}", rule.tool.name(), rule.text, from.unwrap_or_default())
+        };
+        Rules {
+            name: series.name.clone(),
+            rules: series.rules.iter().map(rule).collect(),
+        }
+    }
 }
 
 /// What can't be known from the experiment.
@@ -79,7 +105,7 @@ pub fn write(
         title: &experiment.title,
         finished: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         kernel: kernel(),
-        interrupted: measured.interrupted,
+        ended_early: measured.ended.as_deref(),
         parameters: Parameters {
             plan: plan(&experiment.plan),
             seconds: match experiment.plan {
@@ -93,8 +119,13 @@ pub fn write(
                 .sample
                 .as_ref()
                 .map(|s| format!("{} ({})", s.label, s.map)),
+            series: std::iter::once(&experiment.main)
+                .chain(&experiment.controls)
+                .map(Rules::of)
+                .collect(),
         },
         answers: &answers,
+        injected_s: measured.inject,
         steps: match &measured.table {
             Table::Sweep(steps) => Some(steps),
             Table::Timeline(_) => None,
@@ -176,8 +207,9 @@ mod tests {
         };
         let measured = Measured {
             table: Table::Sweep(vec![step(0), step(100), step(200)]),
-            interrupted: false,
+            ended: None,
             inject: None,
+            left_behind: Vec::new(),
         };
         let folder = std::env::temp_dir().join(format!("ktrail-report-{}", std::process::id()));
         let answers = write(&folder, &experiment, &measured, &About { backend: "kprobe" }).unwrap();

@@ -56,6 +56,16 @@ pub fn prepare(script: &Script, file: &str, text: &str, args: &[String]) -> Resu
     }))
 }
 
+impl Prepared {
+    /// Fails for what can be known without touching anything, before the time that it takes to attach the script.
+    ///
+    /// # Errors
+    /// What is missing or in the way.
+    pub fn check(&self) -> anyhow::Result<()> {
+        engine::check(&self.experiment)
+    }
+}
+
 /// A script whose probes are attached.
 struct Attached<'a> {
     loaded: &'a Loaded,
@@ -99,7 +109,6 @@ pub fn run(
         settings,
         folder,
     } = prepared;
-    engine::check(experiment)?;
     let stop = Stop::on_signals()?;
     loaded.set_state(STATE_START, monotonic())?;
     loaded.set_state(STATE_CHILD, 0)?;
@@ -135,12 +144,19 @@ pub fn run(
     )?;
     print!("{}", answers.text());
     println!("Results are in {}", folder.display());
-    if measured.interrupted {
-        anyhow::bail!(
-            "interrupted: only what was measured so far counts; everything that was made is removed"
-        );
+    match (&measured.ended, measured.left_behind.is_empty()) {
+        (None, true) => Ok(()),
+        (Some(why), true) => {
+            anyhow::bail!(
+                "{why}: the results are of what was measured before; everything that was made is removed"
+            )
+        }
+        (why, false) => anyhow::bail!(
+            "{}left behind: {}; `ktrail clean` tries again",
+            why.as_ref().map(|why| format!("{why}; ")).unwrap_or_default(),
+            measured.left_behind.join(", ")
+        ),
     }
-    Ok(())
 }
 
 /// Where the script is attached: "kprobe:nf_hook_slow, kretprobe:nf_hook_slow".

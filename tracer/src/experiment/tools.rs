@@ -1,8 +1,10 @@
 //! Programs that are run to get things done: ip, iptables, nft, iperf3.
 //!
-//! They are run as child processes without a shell. What is missing is said with the way to get it.
+//! They are run as child processes without a shell, each in a process group of its own: Ctrl-C on a terminal is for
+//! ktrail, which then ends them in order. What is missing is said with the way to get it.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 /// Where to find programs when the environment does not say: sudo and services often have a short PATH.
@@ -67,7 +69,7 @@ pub fn command(namespace: Option<&str>, program: &str) -> Command {
             format!("{path}:{PATH}")
         },
     );
-    command.env("LC_ALL", "C");
+    command.env("LC_ALL", "C").process_group(0);
     command
 }
 

@@ -158,9 +158,10 @@ fn listens(pid: u32, port: u16) -> bool {
     })
 }
 
-/// A running client.
+/// A running client; it ends when this is dropped.
 pub struct Client {
     child: Kept,
+    item: Option<Item>,
     reader: Option<JoinHandle<String>>,
     begun: Instant,
     deadline: Duration,
@@ -168,7 +169,7 @@ pub struct Client {
 
 impl Client {
     /// Starts sending, for this many seconds.
-    pub fn start(workload: &Workload, seconds: u32) -> Result<Client, Error> {
+    pub fn start(workload: &Workload, seconds: u32, ledger: &mut Ledger) -> Result<Client, Error> {
         let namespace = workload.namespace.as_deref().map(real_name);
         let mut command = tools::command(namespace.as_deref(), "iperf3");
         command.args([
@@ -198,8 +199,14 @@ impl Client {
                 String::from_utf8_lossy(&text).into_owned()
             })
         });
+        let pid = child.0.id();
+        let item = ledger::start_time(pid).map(|start| Item::Process { pid, start });
+        if let Some(item) = &item {
+            ledger.add(item.clone())?;
+        }
         Ok(Client {
             child,
+            item,
             reader,
             begun: Instant::now(),
             deadline: Duration::from_secs(u64::from(seconds) + 20),
@@ -218,7 +225,7 @@ impl Client {
         }
         if self.begun.elapsed() > self.deadline {
             return Err(Error::Hangs(format!(
-                "iperf3 does not end: the server has not answered for {} s",
+                "iperf3 was still not done after {} s: does the server answer?",
                 self.deadline.as_secs()
             )));
         }
@@ -231,8 +238,24 @@ impl Client {
     }
 
     /// Waits for its end, and reads the report.
-    pub fn finish(mut self, stop: &Stop) -> Result<Report, Error> {
+    pub fn finish(mut self, ledger: &mut Ledger, stop: &Stop) -> Result<Report, Error> {
         while !self.ended(stop)? {}
+        self.report(ledger)
+    }
+
+    /// Ends it now, as Ctrl-C does, and reads the report as far as it came.
+    pub fn cut_off(mut self, ledger: &mut Ledger) -> Result<Report, Error> {
+        // It may end by itself meanwhile.
+        let _ = tools::run(None, "kill", &["-INT", &self.child.0.id().to_string()]);
+        self.deadline = self.begun.elapsed() + Duration::from_secs(10);
+        while !self.ended(&Stop::default())? {}
+        self.report(ledger)
+    }
+
+    fn report(mut self, ledger: &mut Ledger) -> Result<Report, Error> {
+        if let Some(item) = &self.item {
+            ledger.strike(item);
+        }
         let text = self
             .reader
             .take()

@@ -1,4 +1,5 @@
-//! The lab's tests: the scripts in `tests/lab`, all of a kernel's in one boot.
+//! The lab's tests: the scripts in `tests/lab`, all of a kernel's in one boot; those that ask for the counting clock
+//! in a second one.
 //!
 //! The guest's side is `xtask/guest/run-tests`, which reports line by line, so that a guest that dies half-way
 //! leaves what it had said; the scripts that had no turn then count as failed.
@@ -18,6 +19,9 @@ use std::time::Duration;
 const TIMEOUT: u64 = 120;
 /// What a guest needs beside its scripts' time: booting and shutting down.
 const BOOT: Duration = Duration::from_secs(60);
+/// With the counting clock one guest instruction is 2^SHIFT nanoseconds: as quick as a CPU of 125 MHz, so that the
+/// seconds that a script waits pass quickly.
+const SHIFT: u8 = 3;
 /// Two guests run at once only on machines that have so much to spare, so that no timing depends on it.
 const CORES_FOR_TWO: usize = 4;
 
@@ -26,6 +30,8 @@ const CORES_FOR_TWO: usize = 4;
 struct Script {
     name: String,
     timeout: u64,
+    /// Time in its guest is counted in instructions, so that measurements repeat whatever else the host does.
+    counting: bool,
     /// The kernels that it wants and why no others; none means all.
     kernels: Option<(Vec<String>, String)>,
 }
@@ -35,6 +41,7 @@ impl Script {
         let mut script = Self {
             name: name.to_owned(),
             timeout: TIMEOUT,
+            counting: false,
             kernels: None,
         };
         for line in text.lines().take_while(|line| line.starts_with('#')) {
@@ -44,6 +51,11 @@ impl Script {
                     .trim()
                     .parse()
                     .map_err(|_| format!("`{line}` has no number of seconds"))?;
+            } else if let Some(clock) = line.strip_prefix("clock:") {
+                if clock.trim() != "counting" {
+                    return Err(format!("`{line}` names no clock; there is `counting`"));
+                }
+                script.counting = true;
             } else if let Some(kernels) = line.strip_prefix("kernels:") {
                 let (names, reason) = kernels
                     .split_once(';')
@@ -96,7 +108,7 @@ pub fn tests(binary: &Path, kernels: &[Kernel], filter: &str, report: &mut Repor
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (lab, images, scripts) = (&lab, &images, &scripts[..]);
     for group in kernels.chunks(if cores >= CORES_FOR_TWO { 2 } else { 1 }) {
-        let outcomes: Vec<Result<Outcome>> = std::thread::scope(|scope| {
+        let outcomes: Vec<Vec<Ended>> = std::thread::scope(|scope| {
             let guests: Vec<_> = group
                 .iter()
                 .map(|&kernel| scope.spawn(move || run(lab, images, kernel, binary, scripts)))
@@ -106,25 +118,26 @@ pub fn tests(binary: &Path, kernels: &[Kernel], filter: &str, report: &mut Repor
                 .map(|guest| guest.join().expect("a guest's thread does not panic"))
                 .collect()
         });
-        for (&kernel, outcome) in group.iter().zip(outcomes) {
+        for (&kernel, ended) in group.iter().zip(outcomes) {
             report.suite(&format!("lab {kernel} ({})", images.kernel(kernel)?.release));
             for script in scripts {
                 if let Some(reason) = script.skips(kernel) {
                     report.add(&script.name, Status::Skipped(reason.to_owned()));
                 }
             }
-            let (stdout, end) = match outcome {
-                Ok(outcome) => {
-                    let complaints = String::from_utf8_lossy(&outcome.stderr).into_owned();
-                    let end = outcome.result.map_err(|why| format!("{why}\n{complaints}"));
-                    (String::from_utf8_lossy(&outcome.stdout).into_owned(), end)
+            for (scripts, outcome) in ended {
+                let (stdout, end) = match outcome {
+                    Ok(outcome) => {
+                        let complaints = String::from_utf8_lossy(&outcome.stderr).into_owned();
+                        let end = outcome.result.map_err(|why| format!("{why}\n{complaints}"));
+                        (String::from_utf8_lossy(&outcome.stdout).into_owned(), end)
+                    }
+                    Err(error) => (String::new(), Err(format!("{error:#}"))),
+                };
+                let wanted: Vec<&str> = scripts.iter().map(|script| script.name.as_str()).collect();
+                for (name, status) in read(&stdout, &wanted, end.err().as_deref()) {
+                    report.add(&name, status);
                 }
-                Err(error) => (String::new(), Err(format!("{error:#}"))),
-            };
-            let wanted = scripts.iter().filter(|script| script.skips(kernel).is_none());
-            let wanted: Vec<&str> = wanted.map(|script| script.name.as_str()).collect();
-            for (name, status) in read(&stdout, &wanted, end.err().as_deref()) {
-                report.add(&name, status);
             }
         }
     }
@@ -152,18 +165,40 @@ fn find_scripts(filter: &str) -> Result<Result<Vec<Script>, String>> {
     Ok(Ok(scripts))
 }
 
-fn run(lab: &Lab, images: &Images, kernel: Kernel, binary: &Path, scripts: &[Script]) -> Result<Outcome> {
-    progress(&format!("the lab's tests on kernel {kernel}"));
-    let wanted: Vec<&Script> = scripts
-        .iter()
-        .filter(|script| script.skips(kernel).is_none())
-        .collect();
-    let arguments: Vec<String> = wanted
+/// A boot's scripts, and how it ended.
+type Ended<'a> = (Vec<&'a Script>, Result<Outcome>);
+
+/// Runs the scripts that want this kernel: one boot for each clock that they ask for.
+fn run<'a>(
+    lab: &Lab,
+    images: &Images,
+    kernel: Kernel,
+    binary: &Path,
+    scripts: &'a [Script],
+) -> Vec<Ended<'a>> {
+    let mut ended = Vec::new();
+    for counting in [false, true] {
+        let wanted: Vec<&Script> = scripts
+            .iter()
+            .filter(|script| script.skips(kernel).is_none() && script.counting == counting)
+            .collect();
+        if !wanted.is_empty() {
+            let clock = if counting { ", by the counting clock" } else { "" };
+            progress(&format!("the lab's tests on kernel {kernel}{clock}"));
+            let outcome = boot(lab, images, kernel, &job(binary, &wanted, counting));
+            ended.push((wanted, outcome));
+        }
+    }
+    ended
+}
+
+fn job(binary: &Path, scripts: &[&Script], counting: bool) -> Job {
+    let arguments: Vec<String> = scripts
         .iter()
         .map(|script| format!("{} {}", script.name, script.timeout))
         .collect();
-    let seconds = wanted.iter().map(|script| script.timeout).sum();
-    let job = Job {
+    let seconds = scripts.iter().map(|script| script.timeout).sum();
+    Job {
         script: Some(format!(
             "set -- {}\n{}",
             arguments.join(" "),
@@ -171,12 +206,14 @@ fn run(lab: &Lab, images: &Images, kernel: Kernel, binary: &Path, scripts: &[Scr
         )),
         files: guest_files(binary),
         machine: Machine {
+            smp: if counting { 1 } else { Machine::default().smp },
+            icount: counting,
+            shift: if counting { SHIFT } else { 0 },
             timeout: BOOT + Duration::from_secs(seconds),
             ..Machine::default()
         },
         ..Job::default()
-    };
-    boot(lab, images, kernel, &job)
+    }
 }
 
 /// What every guest gets: ktrail on its PATH, the tests with their library, and the scripts that ship with it.
@@ -248,9 +285,9 @@ mod tests {
 
     #[test]
     fn a_head_bounds_a_script() {
-        let head = "#!/bin/bash\n# About it.\n# kernels: 6.12 7; older ones have no FPROBE\n# timeout: 9\n\n# kernels: x\n";
+        let head = "#!/bin/bash\n# About it.\n# kernels: 6.12 7; older ones have no FPROBE\n# timeout: 9\n# clock: counting\n\n# kernels: x\n";
         let script = Script::parse("a.sh", head).unwrap();
-        assert_eq!(script.timeout, 9);
+        assert!(script.timeout == 9 && script.counting);
         assert_eq!(script.skips(Kernel::V6_1), Some("older ones have no FPROBE"));
         assert_eq!(script.skips(Kernel::V7), None);
         assert_eq!(
@@ -272,6 +309,7 @@ mod tests {
                 .contains("6.13")
         );
         assert!(Script::parse("a.sh", "# timeout: long\n").is_err());
+        assert!(Script::parse("a.sh", "# clock: wall\n").is_err());
     }
 
     #[test]

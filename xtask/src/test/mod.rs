@@ -37,8 +37,10 @@ const HOST_PACKAGES: &[&str] = &[
     "bind9-dnsutils",
     "dnsmasq-base",
     "ethtool",
+    "iperf3",
     "iproute2",
     "iptables",
+    "nftables",
 ];
 
 /// Do the set-up, then run every test.

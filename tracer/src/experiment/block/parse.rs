@@ -621,6 +621,10 @@ mod tests {
                 include_str!("../../../../probes/bloated_chain_timeline.probe"),
             ),
             (
+                "firewall_tools",
+                include_str!("../../../../probes/firewall_tools.probe"),
+            ),
+            (
                 "conntrack_cost",
                 include_str!("../../../../probes/conntrack_cost.probe"),
             ),

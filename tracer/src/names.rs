@@ -109,6 +109,14 @@ impl Names for System {
         parts.next().is_none().then_some(mac)
     }
 
+    fn netns(&self, name: &str) -> Result<u32, String> {
+        places::netns(name)
+    }
+
+    fn cgroup(&self, path: &str) -> Result<u64, String> {
+        places::cgroup(path)
+    }
+
     fn interface(&self, name: &str) -> Option<u32> {
         places::interface(name).ok()
     }

@@ -49,6 +49,65 @@ pub enum Ast {
     IfIndex(u32, Span),
     /// `ifname NAME`.
     IfName(String, Span),
+    /// `inner (…)`: about the packet in a tunnel.
+    Inner(Box<Ast>, Span),
+    /// `ext (…)`: tests on IPv6 look behind extension headers.
+    Ext(Box<Ast>),
+    /// `skb.dev.name = "eth0"`.
+    KernelText {
+        /// `skb.` and so on.
+        path: String,
+        /// Must not be that.
+        negated: bool,
+        /// The text.
+        text: String,
+        /// The place of the path.
+        span: Span,
+    },
+    /// `pid 17` and its like.
+    Whose {
+        /// Whose what.
+        whose: Whose,
+        /// Must not be that.
+        negated: bool,
+        /// What it is compared with.
+        value: Value,
+        /// The place of the whole.
+        span: Span,
+    },
+}
+
+/// What says whose a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the language's own words
+pub enum Whose {
+    Pid,
+    Comm,
+    Cgroup,
+    Netns,
+}
+
+impl Whose {
+    /// Each and its word.
+    pub const ALL: [(&str, Whose); 4] = [
+        ("pid", Whose::Pid),
+        ("comm", Whose::Comm),
+        ("cgroup", Whose::Cgroup),
+        ("netns", Whose::Netns),
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        Whose::ALL[self as usize].0
+    }
+}
+
+/// A number or a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // as said
+pub enum Value {
+    Number(u32),
+    Text(String),
 }
 
 /// What joins two conditions.
@@ -141,6 +200,13 @@ pub enum Arith {
         /// 1, 2 or 4 bytes.
         size: u32,
         /// The place of the whole.
+        span: Span,
+    },
+    /// `skb.mark`: a field of the packet's `struct sk_buff`, or of what it points to.
+    Kernel {
+        /// `skb.` and so on.
+        path: String,
+        /// Its place.
         span: Span,
     },
     /// Unary minus.

@@ -26,9 +26,10 @@ mod words;
 
 pub use error::{Error, Notice};
 pub use names::{Names, NoNames, Transport};
-pub use view::{Field, Regs, View};
+pub use view::{COMM_LEN, Field, Regs, View};
 
 use crate::ir::{Block, Builder};
+use crate::kernel::Types;
 
 /// What a filter's text is read against.
 #[derive(Clone, Copy)]
@@ -37,6 +38,9 @@ pub struct Env<'a> {
     pub names: &'a dyn Names,
     /// Follow libpcap to the letter where ktrail otherwise differs on purpose.
     pub pcap_compat: bool,
+    /// The types of the kernel whose packets are meant; `None` for packets of a capture, of which nothing is known but
+    /// their bytes.
+    pub kernel: Option<&'a dyn Types>,
 }
 
 impl Default for Env<'_> {
@@ -44,6 +48,7 @@ impl Default for Env<'_> {
         Env {
             names: &NoNames,
             pcap_compat: false,
+            kernel: None,
         }
     }
 }
@@ -64,6 +69,17 @@ impl Filter {
     /// What whoever typed the filter should know.
     pub fn notices(&self) -> &[Notice] {
         &self.resolved.notices
+    }
+
+    /// Whether the filter asks for more than a packet's bytes: something that only a packet in the kernel has.
+    pub fn asks_the_kernel(&self) -> bool {
+        let fields = &self.resolved.fields;
+        fields.iter().any(|field| {
+            matches!(
+                field,
+                Field::Skb | Field::Netns | Field::Pid | Field::Comm { .. } | Field::Cgroup { .. }
+            )
+        })
     }
 
     /// Whether the filter may ask the view for `field`.

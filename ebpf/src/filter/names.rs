@@ -44,6 +44,22 @@ pub trait Names {
         None
     }
 
+    /// The inode of a network namespace: by name, by path, or by that number itself.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn netns(&self, name: &str) -> Result<u32, String> {
+        Err(format!("no network namespace is called {name:?}"))
+    }
+
+    /// The id of a cgroup (version 2) by its path below the root of the hierarchy.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn cgroup(&self, path: &str) -> Result<u64, String> {
+        Err(format!("there is no cgroup {path:?}"))
+    }
+
     /// The index of a network interface.
     fn interface(&self, name: &str) -> Option<u32> {
         let _ = name;

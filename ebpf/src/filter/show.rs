@@ -62,6 +62,23 @@ impl Display for Ast {
             Ast::Outbound(false, _) => f.write_str("inbound"),
             Ast::IfIndex(index, _) => write!(f, "ifindex {index}"),
             Ast::IfName(name, _) => write!(f, "ifname \"{name}\""),
+            Ast::Inner(inside, _) => write!(f, "inner ({inside})"),
+            Ast::Ext(inside) => write!(f, "ext ({inside})"),
+            Ast::KernelText {
+                path, negated, text, ..
+            } => write!(f, "{path} {} \"{text}\"", if *negated { "!=" } else { "=" }),
+            Ast::Whose {
+                whose,
+                negated,
+                value,
+                ..
+            } => {
+                write!(f, "{} {}", whose.word(), if *negated { "!= " } else { "" })?;
+                match value {
+                    Value::Number(number) => write!(f, "{number}"),
+                    Value::Text(text) => write!(f, "\"{text}\""),
+                }
+            }
         }
     }
 }
@@ -120,6 +137,7 @@ impl Display for Arith {
                 1 => write!(f, "{proto}[{offset}]"),
                 size => write!(f, "{proto}[{offset} : {size}]"),
             },
+            Arith::Kernel { path, .. } => f.write_str(path),
             Arith::Neg(operand) => write!(f, "(- {operand})"),
             Arith::Bin { op, lhs, rhs, .. } => {
                 let op = match op {

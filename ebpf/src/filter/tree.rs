@@ -30,6 +30,33 @@ pub(super) struct Place {
     pub off: u32,
 }
 
+/// A kernel object that a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct PathId(u32);
+
+impl PathId {
+    /// The packet's `struct sk_buff`.
+    pub const SKB: PathId = PathId(0);
+}
+
+/// The pointer to an object: `off` bytes into another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Path {
+    pub from: PathId,
+    pub off: u32,
+}
+
+/// What walking an IPv6 header's extension headers finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Walked {
+    /// The protocol behind them.
+    Proto,
+    /// Bytes from the IPv6 header to there.
+    Length,
+    /// 0 in a fragment that isn't the first, else 1.
+    First,
+}
+
 /// A number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Num {
@@ -47,6 +74,19 @@ pub(super) enum Num {
     },
     /// Something the view knows.
     Field(Field),
+    /// From the IPv6 header at `net`. A header outside of the packet: the whole filter doesn't match.
+    Walk {
+        net: Place,
+        part: Walked,
+    },
+    /// 1, 2 or 4 bytes of a kernel object; in host byte order unless `swap`. 0 where they can't be read.
+    Kernel {
+        object: PathId,
+        off: u32,
+        size: u32,
+        signed: bool,
+        swap: bool,
+    },
     /// `same` if `num` is `value`, else `other`; only that one is computed.
     Choose {
         num: NumId,
@@ -75,6 +115,8 @@ pub(super) enum Node {
     },
     /// The packet has this field. Asked where a field's absence means no, and not that the whole filter doesn't match.
     Has(Field),
+    /// The pointer to this object isn't null.
+    NotNull(PathId),
     /// The chain of headers that starts behind the IP header at `net` has one of protocol `wanted`.
     Chain {
         v6: bool,
@@ -94,11 +136,28 @@ pub(super) enum Node {
 pub(super) struct Nums {
     nums: Vec<Num>,
     ids: HashMap<Num, NumId>,
+    /// The pointers to kernel objects; the skb's own number has none.
+    paths: Vec<Path>,
 }
 
 impl Nums {
     pub fn get(&self, id: NumId) -> Num {
         self.nums[id.0 as usize]
+    }
+
+    /// The object that `path` points to.
+    pub fn path(&mut self, path: Path) -> PathId {
+        let known = self.paths.iter().position(|known| *known == path);
+        let at = known.unwrap_or_else(|| {
+            self.paths.push(path);
+            self.paths.len() - 1
+        });
+        PathId(at as u32 + 1)
+    }
+
+    /// Where the pointer to an object is; `None` for the skb.
+    pub fn step(&self, path: PathId) -> Option<Path> {
+        Some(self.paths[path.0.checked_sub(1)? as usize])
     }
 
     pub fn intern(&mut self, num: Num) -> NumId {
@@ -246,7 +305,7 @@ impl Node {
     /// How many tests it has, and how deep it is.
     pub fn measure(&self) -> (usize, usize) {
         match self {
-            Node::Const(_) | Node::Test { .. } | Node::In { .. } | Node::Has(_) => (1, 1),
+            Node::Const(_) | Node::Test { .. } | Node::In { .. } | Node::Has(_) | Node::NotNull(_) => (1, 1),
             Node::Chain { .. } => (20, 1),
             Node::Not(node) => {
                 let (tests, depth) = node.measure();

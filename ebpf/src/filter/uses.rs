@@ -34,6 +34,9 @@ impl Uses<'_> {
             Node::Has(field) => {
                 self.fields.insert(*field);
             }
+            Node::NotNull(_) => {
+                self.fields.insert(Field::Skb);
+            }
             Node::Chain { net, .. } => self.place(*net),
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| self.node(node)),
             Node::Not(inner) => self.node(inner),
@@ -47,6 +50,10 @@ impl Uses<'_> {
         match self.nums.get(num) {
             Num::Const(_) => {}
             Num::Load { place, .. } => self.place(place),
+            Num::Walk { net, .. } => self.place(net),
+            Num::Kernel { .. } => {
+                self.fields.insert(Field::Skb);
+            }
             Num::Bin { a, b, .. } => {
                 self.num(a);
                 self.num(b);

@@ -25,7 +25,24 @@ pub enum Field {
     PacketType,
     /// `Type::Kernel`: the `struct sk_buff`.
     Skb,
+    /// `Int`: inode of the packet's network namespace; 0 where that isn't known.
+    Netns,
+    /// `Int`: the current process, by the number that people know it by (`tgid`).
+    Pid,
+    /// `Int`: four bytes of the current thread's name, as in memory.
+    Comm {
+        /// Which four: 0 to 3.
+        word: u8,
+    },
+    /// `Int`: 32 bits of the id of the current process's cgroup (version 2).
+    Cgroup {
+        /// The upper half.
+        high: bool,
+    },
 }
+
+/// Bytes of a thread's name, its terminating zero among them (`TASK_COMM_LEN`).
+pub const COMM_LEN: usize = 16;
 
 /// The program around a filter.
 ///
@@ -68,6 +85,7 @@ impl View for Regs {
             Field::IfIndex => self.if_index,
             Field::PacketType => self.packet_type,
             Field::Skb => self.skb,
+            Field::Netns | Field::Pid | Field::Comm { .. } | Field::Cgroup { .. } => None,
         }
     }
 }

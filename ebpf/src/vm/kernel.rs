@@ -36,6 +36,8 @@ pub struct Kernel {
     pub skb: Vec<u8>,
     /// What `bpf_get_func_arg` reads.
     pub args: Vec<u64>,
+    /// How many helpers were called.
+    pub calls: u64,
     /// Records submitted, in order: ring buffer's number and bytes.
     pub records: Vec<(u32, Vec<u8>)>,
     maps: Vec<Map>,
@@ -114,6 +116,7 @@ impl Kernel {
     /// What the kernel's verifier would have refused.
     pub fn call(&mut self, helper: Helper, args: [u64; 5]) -> Answer {
         let [a, b, c, d, _] = args;
+        self.calls += 1;
         match helper {
             Helper::MapLookupElem => self.lookup(a, b),
             // There is one CPU.

@@ -134,6 +134,7 @@ fn compare_all(name: &str) {
             let env = Env {
                 names: &Table,
                 pcap_compat,
+                kernel: None,
             };
             Compiled::new(&case.text, &env, Link::Ethernet)
                 .ok()
@@ -149,6 +150,7 @@ fn compare_all(name: &str) {
             let env = Env {
                 names: &Table,
                 pcap_compat,
+                kernel: None,
             };
             let (n, difference) = compare(&case, &env, &packets);
             verdicts += n;

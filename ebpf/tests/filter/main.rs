@@ -7,3 +7,4 @@ mod packets;
 mod random;
 mod run;
 mod texts;
+mod tunnels;

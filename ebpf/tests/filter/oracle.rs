@@ -16,8 +16,11 @@ pub struct Case {
 }
 
 pub fn corpus() -> PathBuf {
-    // Tests of the crate above use it too.
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../ebpf/tests/filter/corpus")
+    // Tests of the crate above use it too, and in the lab's guests it is elsewhere.
+    match std::env::var_os("KTRAIL_CORPUS") {
+        Some(path) => path.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../ebpf/tests/filter/corpus"),
+    }
 }
 
 /// The expressions of `corpus/NAME.txt`: one a line, `#` starts a comment.

@@ -16,23 +16,23 @@ const V4_B: [u8; 4] = [8, 8, 8, 8];
 const V4_C: [u8; 4] = [192, 168, 1, 77];
 
 /// 2001:db8::1 and its like.
-fn v6(last: u8) -> [u8; 16] {
+pub fn v6(last: u8) -> [u8; 16] {
     let mut addr = [0; 16];
     addr[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
     addr[15] = last;
     addr
 }
 
-fn cat(parts: &[&[u8]]) -> Vec<u8> {
+pub fn cat(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-fn ether(dst: [u8; 6], src: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
+pub fn ether(dst: [u8; 6], src: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
     cat(&[&dst, &src, &ethertype.to_be_bytes(), payload])
 }
 
 /// IPv4 with `options` (a multiple of four bytes) and the second half of the fragment word.
-fn ip(src: [u8; 4], dst: [u8; 4], proto: u8, fragment: u16, options: &[u8], payload: &[u8]) -> Vec<u8> {
+pub fn ip(src: [u8; 4], dst: [u8; 4], proto: u8, fragment: u16, options: &[u8], payload: &[u8]) -> Vec<u8> {
     let header = 20 + options.len();
     let mut bytes = vec![0x40 | (header / 4) as u8, 0x10];
     bytes.extend(((header + payload.len()) as u16).to_be_bytes());
@@ -42,14 +42,14 @@ fn ip(src: [u8; 4], dst: [u8; 4], proto: u8, fragment: u16, options: &[u8], payl
     cat(&[&bytes, &src, &dst, options, payload])
 }
 
-fn ip6(src: [u8; 16], dst: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {
+pub fn ip6(src: [u8; 16], dst: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x60, 0, 0, 0];
     bytes.extend((payload.len() as u16).to_be_bytes());
     bytes.extend([next, 64]);
     cat(&[&bytes, &src, &dst, payload])
 }
 
-fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
+pub fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
     let len = (8 + payload.len()) as u16;
     cat(&[
         &src.to_be_bytes(),
@@ -60,7 +60,7 @@ fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
     ])
 }
 
-fn tcp(src: u16, dst: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
+pub fn tcp(src: u16, dst: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
     let rest = [0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
     cat(&[&src.to_be_bytes(), &dst.to_be_bytes(), &rest, payload])
 }

@@ -6,14 +6,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use ktrail_ebpf::codegen::{Options, generate};
+use ktrail_ebpf::codegen::{Options, PacketAccess, generate};
 use ktrail_ebpf::filter::frame::{Link, Source, program};
 use ktrail_ebpf::filter::{self, Env, Filter};
+use ktrail_ebpf::ir::ProgramKind;
 use ktrail_ebpf::kernel::Features;
 
 use super::Usage;
 use crate::capture;
+use crate::kernel::btf::{KernelBtf, LazyTypes};
 use crate::names::System;
+use crate::trace::offsets::Offsets;
+use crate::trace::view;
 
 /// Try a filter on a capture file, or see what it compiles to
 ///
@@ -35,7 +39,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE", requires = "read")]
     write: Option<PathBuf>,
 
-    /// Show what the filter compiles to, for an Ethernet frame
+    /// Show what the filter compiles to: for an Ethernet frame, or for this kernel's packets if it asks for more
     #[arg(long, value_enum, value_name = "FORM")]
     dump: Option<Dump>,
 
@@ -64,11 +68,14 @@ enum Dump {
     Asm,
 }
 
-/// Read a filter that was typed, with this system's names; notices go to standard error.
-pub fn parse(text: &str, pcap_compat: bool) -> anyhow::Result<Filter> {
+/// Read a filter that was typed, with this system's names; notices go to standard error. `kernel`: for packets in
+/// this kernel, not in a capture.
+pub fn parse(text: &str, pcap_compat: bool, kernel: bool) -> anyhow::Result<Filter> {
+    let types = LazyTypes::default();
     let env = Env {
         names: &System::default(),
         pcap_compat,
+        kernel: kernel.then_some(&types),
     };
     let filter = filter::parse(text, &env).map_err(|error| Usage(error.render(text)))?;
     for notice in filter.notices() {
@@ -79,7 +86,7 @@ pub fn parse(text: &str, pcap_compat: bool) -> anyhow::Result<Filter> {
 
 /// Run the subcommand.
 pub fn main(args: &Args) -> anyhow::Result<()> {
-    let filter = parse(&args.words.join(" "), args.pcap_compat)?;
+    let filter = parse(&args.words.join(" "), args.pcap_compat, args.read.is_none())?;
     let mut out = BufWriter::new(io::stdout().lock());
     if let Some(form) = args.dump {
         dump(&filter, form, &mut out)?;
@@ -92,14 +99,24 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
 }
 
 fn dump(filter: &Filter, form: Dump, out: &mut impl Write) -> anyhow::Result<()> {
-    let program = program(filter, Link::Ethernet, Source::Memory);
+    let (program, packet) = match filter.asks_the_kernel() {
+        false => (
+            program(filter, Link::Ethernet, Source::Memory),
+            Source::Memory.access(),
+        ),
+        true => {
+            let offsets = Offsets::resolve(&KernelBtf::load()?)?;
+            let program = view::program(filter, &offsets, ProgramKind::Kprobe);
+            (program, PacketAccess::KernelRead)
+        }
+    };
     match form {
         Dump::Ast => writeln!(out, "{}", filter.ast())?,
         Dump::Ir => write!(out, "{program}")?,
         Dump::Asm => {
             let features = Features::default();
             let options = Options {
-                packet: Source::Memory.access(),
+                packet,
                 features: &features,
             };
             write!(out, "{}", generate(&program, &options)?.disassemble())?;

@@ -135,7 +135,7 @@ enum Timestamp {
 impl Args {
     fn filter(&self) -> anyhow::Result<Filter> {
         let text = self.filter.clone().unwrap_or_else(|| self.words.join(" "));
-        super::filter::parse(&text, self.pcap_compat)
+        super::filter::parse(&text, self.pcap_compat, true)
     }
 
     fn only(&self) -> anyhow::Result<Only> {

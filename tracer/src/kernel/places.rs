@@ -34,6 +34,30 @@ pub fn netns(name: &str) -> Result<u32, String> {
     u32::try_from(meta.ino()).map_err(|_| format!("{name:?}: {path} is no network namespace"))
 }
 
+/// The id of a cgroup of version 2, by its path below the root of the hierarchy.
+///
+/// # Errors
+/// If there is none.
+pub fn cgroup(path: &str) -> Result<u64, String> {
+    // Beside version 1, version 2 has this place.
+    const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    let root = ROOTS
+        .into_iter()
+        .find(|root| {
+            Path::new(root).join("cgroup.procs").exists()
+                && Path::new(root).join("cgroup.controllers").exists()
+        })
+        .ok_or("no cgroup hierarchy of version 2 is mounted at /sys/fs/cgroup")?;
+    let below = path.trim_matches('/');
+    if below.split('/').any(|part| part == "..") {
+        return Err(format!("{path:?}: a cgroup's path has no '..'"));
+    }
+    // A cgroup's id is its directory's inode.
+    let meta = std::fs::metadata(Path::new(root).join(below));
+    let meta = meta.map_err(|e| format!("no cgroup {path:?} in {root}: {e}"))?;
+    Ok(meta.ino())
+}
+
 /// Whether a command can be found and run: a path, or a name in PATH.
 pub fn runnable(program: &str) -> bool {
     let executable = |path: &Path| {
@@ -64,6 +88,7 @@ mod tests {
                 .unwrap_err()
                 .contains("/run/netns/no-such-netns")
         );
+        assert!(cgroup("/no/such").is_err() && cgroup("..").is_err());
         assert!(runnable("sh") && runnable("/bin/sh"));
         assert!(!runnable("no-such-command") && !runnable("/etc/passwd") && !runnable(""));
     }

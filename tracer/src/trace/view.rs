@@ -5,8 +5,9 @@
 //!
 //! Deliberately absent: where headers are ([`super::headers`]), and data in pages.
 
-use ktrail_ebpf::filter::{self, Field, Filter, View};
+use ktrail_ebpf::filter::{self, COMM_LEN, Field, Filter, View};
 use ktrail_ebpf::ir::{BinOp, Block, Builder, Cond, Op, Program, ProgramKind, Reg, Size, Type, Width};
+use ktrail_ebpf::isa::Helper;
 
 use super::headers::{self, Link, Network};
 use super::offsets::{Offsets, VlanTag};
@@ -173,6 +174,33 @@ impl<'a> SkbView<'a> {
         b.bin(BinOp::Add, Width::W32, len, before_data)
     }
 
+    /// Inode of the network namespace of the skb's device, else of its socket; 0 where it has neither.
+    fn netns(&self, b: &mut Builder) -> Reg {
+        let o = self.offsets;
+        let inode = b.imm(0);
+        let net = b.reg(Type::Kernel { direct: false });
+        let (no_device, found, done) = (b.block(), b.block(), b.block());
+        let dev = b.kernel_ptr(self.skb, o.skb_dev as i32);
+        b.branch_if(Cond::Eq, dev, 0, no_device);
+        let of_device = b.kernel_ptr(dev, o.dev_net as i32);
+        b.mov(net, of_device);
+        b.jump(found);
+
+        b.switch_to(no_device);
+        let sk = b.kernel_ptr(self.skb, o.skb_sk as i32);
+        b.branch_if(Cond::Eq, sk, 0, done);
+        let of_socket = b.kernel_ptr(sk, o.sock_net as i32);
+        b.mov(net, of_socket);
+        b.jump(found);
+
+        b.switch_to(found);
+        let inum = b.kernel_load(net, o.net_inum as i32, Size::B4);
+        b.mov(inode, inum);
+        b.jump(done);
+        b.switch_to(done);
+        inode
+    }
+
     /// The index of the device that the packet is on; 0 for none.
     fn ifindex(&self, b: &mut Builder) -> Reg {
         let index = b.imm(0);
@@ -204,6 +232,25 @@ impl View for SkbView<'_> {
             Field::IfIndex => self.ifindex(b),
             Field::PacketType => headers::direction(b, self.offsets, self.skb),
             Field::Skb => self.skb,
+            Field::Netns => self.netns(b),
+            Field::Pid => {
+                let ids = b.call(Helper::GetCurrentPidTgid, vec![]);
+                b.bin(BinOp::Shr, Width::W64, ids, 32)
+            }
+            Field::Comm { word } => {
+                let slot = b.slot(COMM_LEN as u32, 8);
+                let name = b.slot_addr(slot);
+                let args = vec![name.into(), (COMM_LEN as i64).into()];
+                b.call_void(Helper::GetCurrentComm, args);
+                b.load(name, i32::from(word) * 4, Size::B4)
+            }
+            Field::Cgroup { high } => {
+                let id = b.call(Helper::GetCurrentCgroupId, vec![]);
+                match high {
+                    true => b.bin(BinOp::Shr, Width::W64, id, 32),
+                    false => id,
+                }
+            }
         })
     }
 }

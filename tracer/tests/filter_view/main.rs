@@ -5,13 +5,16 @@
 #[path = "../../../ebpf/tests/filter/cbpf.rs"]
 mod cbpf;
 mod corpus;
+mod fuzz;
 #[path = "../../../ebpf/tests/filter/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;
 #[path = "../../../ebpf/tests/filter/packets.rs"]
 mod packets;
 mod skb;
+mod speed;
 mod states;
+mod terms;
 
 use std::sync::LazyLock;
 
@@ -22,6 +25,7 @@ use ktrail_ebpf::kernel::field;
 
 /// What of this kernel's types the tests need.
 struct Layout {
+    btf: KernelBtf,
     offsets: Offsets,
     family: Option<usize>,
 }
@@ -31,6 +35,7 @@ static LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
     Layout {
         offsets: Offsets::resolve(&btf).expect("the kernel's packets"),
         family: field::path(&btf, "sock", "__sk_common.skc_family").map(|field| field.offset() as usize),
+        btf,
     }
 });
 
@@ -53,6 +58,7 @@ fn not_here() -> Option<&'static str> {
 fn filter(text: &str, pcap_compat: bool) -> Option<Filter> {
     let env = Env {
         pcap_compat,
+        kernel: Some(&LAYOUT.btf),
         ..Env::default()
     };
     parse(text, &env).ok()

@@ -148,6 +148,14 @@ impl Skb {
     }
 }
 
+/// What a verdict took.
+pub struct Cost {
+    pub verdict: bool,
+    pub instructions: u64,
+    /// Of helpers, each of which counts as one instruction, too.
+    pub calls: u64,
+}
+
 /// A filter in the interpreter, and in the kernel where that is allowed.
 pub struct Judge<'a> {
     offsets: &'a Offsets,
@@ -174,8 +182,13 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The interpreter's verdict, and how many instructions and calls of helpers it took.
-    pub fn interpreted(&self, skb: &Skb) -> (bool, u64) {
+    /// The interpreter's verdict.
+    pub fn interpreted(&self, skb: &Skb) -> bool {
+        self.cost(skb).verdict
+    }
+
+    /// The interpreter's verdict, and what it took.
+    pub fn cost(&self, skb: &Skb) -> Cost {
         let mut kernel = Kernel::new(&self.object.maps);
         kernel.pid_tgid = 4242 << 32 | 4243;
         let at = kernel.memory.add(vec![0; SIZE], Rights::Kernel);
@@ -185,7 +198,11 @@ impl<'a> Judge<'a> {
             .add_at(at, skb.image(self.offsets, at), Rights::Kernel);
         let ctx = kernel.memory.add(at.to_ne_bytes().to_vec(), Rights::Read);
         let run = vm::run(&self.object, &mut kernel, ctx, 100_000).expect("it runs");
-        (run.result == 1, run.steps)
+        Cost {
+            verdict: run.result == 1,
+            instructions: run.steps,
+            calls: kernel.calls,
+        }
     }
 
     /// The kernel's verdict.

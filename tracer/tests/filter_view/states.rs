@@ -3,7 +3,7 @@
 use super::skb::{Dev, ETHERNET, HEADROOM, InKernel, Judge, Skb, UNSET};
 use super::{LAYOUT, filter, not_here, packets};
 
-fn frame(name: &str) -> Vec<u8> {
+pub fn frame(name: &str) -> Vec<u8> {
     let packet = packets::all().into_iter().find(|packet| packet.name == name);
     packet
         .unwrap_or_else(|| panic!("no packet is called {name}"))
@@ -23,7 +23,7 @@ fn check(name: &str, cases: &[(&str, &Skb, &str, bool)]) {
     for (what, skb, text, expected) in cases {
         let filter = filter(text, false).unwrap_or_else(|| panic!("{text} is not taken"));
         let judge = Judge::new(&filter, &LAYOUT.offsets, kernel.as_ref());
-        let mut verdicts = vec![("interpreter", judge.interpreted(skb).0)];
+        let mut verdicts = vec![("interpreter", judge.interpreted(skb))];
         if let Some(kernel) = &kernel {
             verdicts.push(("kernel", judge.in_kernel(kernel, skb)));
         }

@@ -99,7 +99,7 @@ impl Lower<'_> {
         });
     }
 
-    fn leave_if(&mut self, reg: Reg, value: u32, to: Block) {
+    pub(super) fn leave_if(&mut self, reg: Reg, value: u32, to: Block) {
         let next = self.b.block();
         self.terminate(Cond::Eq, reg, imm(value), to, next, None, None);
         self.enter(next);
@@ -124,7 +124,7 @@ impl Lower<'_> {
     }
 }
 
-fn at(place: Place, off: u32) -> Place {
+pub(super) fn at(place: Place, off: u32) -> Place {
     Place {
         off: place.off + off,
         ..place

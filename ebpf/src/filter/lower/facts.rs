@@ -1,6 +1,6 @@
 //! What is known at a point of the program that is being built.
 
-use crate::filter::tree::{NumId, Window};
+use crate::filter::tree::{NumId, PathId, Window};
 use crate::filter::view::Field;
 use crate::ir::Reg;
 
@@ -26,6 +26,8 @@ pub(super) struct State {
     facts: Vec<(NumId, Fact)>,
     /// Fields of the view in registers.
     fields: Vec<(Field, Reg)>,
+    /// Addresses of kernel objects in registers.
+    objects: Vec<(PathId, Reg)>,
     /// Bytes that are known to be inside, by window.
     proven: [u32; 2],
 }
@@ -78,6 +80,14 @@ impl State {
         self.fields.push((field, reg));
     }
 
+    pub fn object(&self, path: PathId) -> Option<Reg> {
+        find(&self.objects, path)
+    }
+
+    pub fn set_object(&mut self, path: PathId, reg: Reg) {
+        remember(&mut self.objects, (path, reg));
+    }
+
     pub fn proven(&self, window: Window) -> u32 {
         self.proven[window as usize]
     }
@@ -91,6 +101,7 @@ impl State {
         self.regs.retain(|known| other.regs.contains(known));
         self.raw.retain(|known| other.raw.contains(known));
         self.fields.retain(|known| other.fields.contains(known));
+        self.objects.retain(|known| other.objects.contains(known));
         self.facts.retain(|(num, fact)| match fact {
             Fact::Not(value) => other.excludes(*num, *value),
             _ => other.facts.contains(&(*num, *fact)),

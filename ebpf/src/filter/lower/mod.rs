@@ -14,8 +14,10 @@
 
 mod chain;
 mod facts;
+mod kernel;
 mod number;
 mod plan;
+mod walk;
 
 use super::ast::{ArithOp, Relop};
 use super::resolve::Resolved;
@@ -170,6 +172,7 @@ impl Lower<'_> {
                 }
                 self.goto(yes);
             }
+            Node::NotNull(pointer) => self.not_null(*pointer, yes, no)?,
             Node::Chain {
                 v6,
                 net,

@@ -27,7 +27,11 @@ impl Lower<'_> {
                 let value = self.state.value(num).expect("just seen");
                 self.nums.constant(value)
             }
-            Num::Field(_) => num,
+            Num::Field(_) | Num::Kernel { .. } => num,
+            Num::Walk { net, part } => {
+                let net = self.specialise_place(net, done);
+                self.nums.intern(Num::Walk { net, part })
+            }
             Num::Bin { op, a, b } => {
                 let (a, b) = (self.specialise_once(a, done), self.specialise_once(b, done));
                 self.nums.bin(op, a, b)
@@ -47,25 +51,7 @@ impl Lower<'_> {
                 }
             },
             Num::Load { place, size } => {
-                let place = match place.dynamic {
-                    None => place,
-                    Some(dynamic) => {
-                        let dynamic = self.specialise_once(dynamic, done);
-                        let constant = self
-                            .nums
-                            .as_const(dynamic)
-                            .and_then(|value| place.off.checked_add(value));
-                        let (dynamic, off) = match constant {
-                            Some(off) => (None, off),
-                            None => (Some(dynamic), place.off),
-                        };
-                        Place {
-                            dynamic,
-                            off,
-                            ..place
-                        }
-                    }
-                };
+                let place = self.specialise_place(place, done);
                 self.nums.load(place, size)
             }
         };
@@ -76,6 +62,26 @@ impl Lower<'_> {
         };
         done.insert(num, special);
         special
+    }
+
+    fn specialise_place(&mut self, place: Place, done: &mut HashMap<NumId, NumId>) -> Place {
+        let Some(dynamic) = place.dynamic else {
+            return place;
+        };
+        let dynamic = self.specialise_once(dynamic, done);
+        let constant = self
+            .nums
+            .as_const(dynamic)
+            .and_then(|value| place.off.checked_add(value));
+        let (dynamic, off) = match constant {
+            Some(off) => (None, off),
+            None => (Some(dynamic), place.off),
+        };
+        Place {
+            dynamic,
+            off,
+            ..place
+        }
     }
 
     /// `num` in a register, in host byte order.
@@ -93,6 +99,14 @@ impl Lower<'_> {
             Num::Const(value) => self.b.imm(value.into()),
             Num::Field(field) => self.field(field)?,
             Num::Load { place, size } => self.load(place, size, true)?,
+            Num::Walk { net, part } => self.walked(net, part)?,
+            Num::Kernel {
+                object,
+                off,
+                size,
+                signed,
+                swap,
+            } => self.kernel_number(object, off, size, signed, swap)?,
             Num::Bin { op, a, b } => self.operation(op, a, b)?,
             Num::Choose {
                 num: by,

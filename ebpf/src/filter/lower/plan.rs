@@ -124,7 +124,7 @@ impl<'a> Plan<'a> {
                 Num::Const(value) => Some(value),
                 Num::Bin { op, a, b } => compute(op, self.value(a)?, self.value(b)?),
                 Num::Choose { .. } => self.value(self.arm(num)?),
-                Num::Load { .. } | Num::Field(_) => None,
+                Num::Load { .. } | Num::Field(_) | Num::Walk { .. } | Num::Kernel { .. } => None,
             })
         })
     }
@@ -165,7 +165,7 @@ impl<'a> Plan<'a> {
             },
             Node::Has(field) => self.state.field(*field).map(|_| true),
             Node::Not(inner) => self.known(inner).map(|value| !value),
-            Node::Chain { .. } | Node::And(_) | Node::Or(_) => None,
+            Node::NotNull(_) | Node::Chain { .. } | Node::And(_) | Node::Or(_) => None,
         }
     }
 
@@ -204,6 +204,7 @@ impl<'a> Plan<'a> {
         match node {
             Node::Const(_) => 0,
             Node::Has(_) => 1,
+            Node::NotNull(_) => KERNEL_READ,
             Node::Test { a, b, .. } => 1 + self.num_cost(*a) + self.num_cost(*b),
             Node::In { a, values, .. } => values.len() as u32 + self.num_cost(*a),
             Node::Chain { .. } => 500,
@@ -222,6 +223,8 @@ impl<'a> Plan<'a> {
         once(&self.costs, num, || match self.nums.get(num) {
             Num::Const(_) => 0,
             Num::Field(_) => 1,
+            Num::Kernel { .. } => KERNEL_READ,
+            Num::Walk { .. } => 400,
             Num::Load { place, .. } => match place.dynamic {
                 // A call of a helper where the packet's prefix doesn't hold it.
                 Some(dynamic) if self.value(dynamic).is_none() => self.num_cost(dynamic).saturating_add(40),
@@ -259,7 +262,7 @@ impl<'a> Plan<'a> {
     /// Bytes of `window` that are surely loaded before `node` gives an outcome. `u32::MAX` if it never does.
     fn needed_by(&self, node: &Node, window: Window) -> Either<u32> {
         let bytes = match node {
-            Node::Const(_) | Node::Has(_) | Node::Chain { .. } => 0,
+            Node::Const(_) | Node::Has(_) | Node::NotNull(_) | Node::Chain { .. } => 0,
             Node::Test { a, b, .. } => self.loaded_by(*a, window).max(self.loaded_by(*b, window)),
             Node::In { a, .. } => self.loaded_by(*a, window),
             Node::Not(inner) => return self.needed_by(inner, window).swapped(),
@@ -305,7 +308,7 @@ impl<'a> Plan<'a> {
             return 0;
         }
         once(&self.loaded[window as usize], num, || match self.nums.get(num) {
-            Num::Const(_) | Num::Field(_) => 0,
+            Num::Const(_) | Num::Field(_) | Num::Kernel { .. } | Num::Walk { .. } => 0,
             Num::Bin { a, b, .. } => self.loaded_by(a, window).max(self.loaded_by(b, window)),
             Num::Choose {
                 num: by, same, other, ..
@@ -358,7 +361,7 @@ impl<'a> Plan<'a> {
 
     fn asked_by(&self, node: &Node, num: NumId, memo: &Memo<bool>) -> Either<bool> {
         let asked = match node {
-            Node::Const(_) | Node::Has(_) => false,
+            Node::Const(_) | Node::Has(_) | Node::NotNull(_) => false,
             Node::Chain { net, .. } => net.dynamic.is_some_and(|dynamic| self.uses(dynamic, num, memo)),
             Node::Test { a, b, .. } => self.uses(*a, num, memo) || self.uses(*b, num, memo),
             Node::In { a, .. } => self.uses(*a, num, memo),
@@ -402,9 +405,9 @@ impl<'a> Plan<'a> {
     fn uses(&self, num: NumId, wanted: NumId, memo: &Memo<bool>) -> bool {
         num == wanted
             || once(memo, num, || match self.nums.get(num) {
-                Num::Const(_) | Num::Field(_) => false,
+                Num::Const(_) | Num::Field(_) | Num::Kernel { .. } => false,
                 Num::Bin { a, b, .. } => self.uses(a, wanted, memo) || self.uses(b, wanted, memo),
-                Num::Load { place, .. } => place
+                Num::Load { place, .. } | Num::Walk { net: place, .. } => place
                     .dynamic
                     .is_some_and(|dynamic| self.uses(dynamic, wanted, memo)),
                 Num::Choose {
@@ -422,7 +425,7 @@ impl<'a> Plan<'a> {
     /// The unknown IPv4 header length, in words, behind which the first test of `node` loads.
     pub fn first_header_length(&self, node: &Node) -> Option<NumId> {
         match node {
-            Node::Const(_) | Node::Has(_) | Node::Chain { .. } => None,
+            Node::Const(_) | Node::Has(_) | Node::NotNull(_) | Node::Chain { .. } => None,
             Node::Test { a, b, .. } => self.header_length_in(*a).or_else(|| self.header_length_in(*b)),
             Node::In { a, .. } => self.header_length_in(*a),
             Node::Not(inner) => self.first_header_length(inner),
@@ -435,7 +438,7 @@ impl<'a> Plan<'a> {
 
     fn header_length_in(&self, num: NumId) -> Option<NumId> {
         once(&self.lengths, num, || match self.nums.get(num) {
-            Num::Const(_) | Num::Field(_) => None,
+            Num::Const(_) | Num::Field(_) | Num::Kernel { .. } | Num::Walk { .. } => None,
             Num::Bin { a, b, .. } => self.header_length_in(a).or_else(|| self.header_length_in(b)),
             Num::Choose { num: by, .. } => match self.arm(num) {
                 Some(arm) => self.header_length_in(arm),
@@ -515,7 +518,7 @@ impl Search<'_> {
             Node::Chain { net, .. } => net.dynamic.into_iter().for_each(|dynamic| self.choices(dynamic)),
             Node::Not(inner) => self.node(inner),
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| self.node(node)),
-            Node::Const(_) | Node::Has(_) => {}
+            Node::Const(_) | Node::Has(_) | Node::NotNull(_) => {}
         }
     }
 
@@ -525,12 +528,12 @@ impl Search<'_> {
             return;
         }
         match self.nums.get(of) {
-            Num::Const(_) | Num::Field(_) => {}
+            Num::Const(_) | Num::Field(_) | Num::Kernel { .. } => {}
             Num::Bin { a, b, .. } => {
                 self.choices(a);
                 self.choices(b);
             }
-            Num::Load { place, .. } => place
+            Num::Load { place, .. } | Num::Walk { net: place, .. } => place
                 .dynamic
                 .into_iter()
                 .for_each(|dynamic| self.choices(dynamic)),
@@ -553,3 +556,6 @@ impl Search<'_> {
 
 /// More than this no check draws forward: it is beyond any packet, and the load itself will say so.
 const MAX_NEEDED: u32 = 1 << 16;
+
+/// What a read of kernel memory costs: a call of a helper, where there are no direct loads.
+const KERNEL_READ: u32 = 40;

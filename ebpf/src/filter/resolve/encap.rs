@@ -202,7 +202,7 @@ impl Resolver<'_> {
     }
 
     /// The layer in an Ethernet frame at `frame`. With `protocol`: a frame if that says so, else what it names.
-    fn inner_frame(
+    pub(super) fn inner_frame(
         &mut self,
         frame: Place,
         protocol: Option<crate::filter::tree::NumId>,
@@ -239,7 +239,7 @@ impl Resolver<'_> {
 }
 
 /// `off` bytes after `place`.
-fn after(place: Place, off: u32) -> Place {
+pub(super) fn after(place: Place, off: u32) -> Place {
     Place {
         off: place.off + off,
         ..place

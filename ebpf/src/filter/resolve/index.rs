@@ -1,6 +1,6 @@
 //! `proto[offset:size]` and arithmetic.
 
-use super::layer::{Layer, plus};
+use super::layer::{Ether, Layer, plus};
 use super::{Resolver, ethertype, ip_protocol};
 use crate::filter::Error;
 use crate::filter::ast::*;
@@ -19,13 +19,16 @@ impl Resolver<'_> {
         layer: &Layer,
     ) -> Result<Node, Error> {
         let mut guards = vec![];
-        let a = self.arith(lhs, layer, &mut guards)?;
-        let b = self.arith(rhs, layer, &mut guards)?;
-        guards.push(Node::Test {
-            op,
-            a,
-            b,
-            span: span.clone(),
+        let a = self.operand(lhs, layer, &mut guards)?;
+        let b = self.operand(rhs, layer, &mut guards)?;
+        guards.push(match (a, b) {
+            ((a, None), (b, None)) => Node::Test {
+                op,
+                a,
+                b,
+                span: span.clone(),
+            },
+            (a, b) => self.wide_relation(op, a, b, span),
         });
         Ok(match guards.len() {
             1 => guards.remove(0),
@@ -33,10 +36,24 @@ impl Resolver<'_> {
         })
     }
 
+    /// One side of a relation: its lower and, for a kernel's number of 8 bytes, its upper half.
+    fn operand(
+        &mut self,
+        arith: &Arith,
+        layer: &Layer,
+        guards: &mut Vec<Node>,
+    ) -> Result<(NumId, Option<NumId>), Error> {
+        match arith {
+            Arith::Kernel { path, span } => self.kernel_words(path, span, guards),
+            arith => Ok((self.arith(arith, layer, guards)?, None)),
+        }
+    }
+
     fn arith(&mut self, arith: &Arith, layer: &Layer, guards: &mut Vec<Node>) -> Result<NumId, Error> {
         Ok(match arith {
             Arith::Num(value) => self.nums.constant(*value),
             Arith::Len(_) => self.nums.field(Field::PacketLen),
+            Arith::Kernel { path, span } => self.kernel_number(path, span, guards)?,
             Arith::Neg(operand) => {
                 let operand = self.arith(operand, layer, guards)?;
                 let zero = self.nums.constant(0);
@@ -94,9 +111,16 @@ impl Resolver<'_> {
         layer: &Layer,
     ) -> Result<(Option<Node>, Place), Error> {
         Ok(match proto {
+            "ether" if layer.ether == Ether::Absent => (Some(Node::Const(false)), layer.link_start),
             "ether" => (None, layer.link_start),
             "ip" | "ip6" | "arp" | "rarp" | "atalk" | "decnet" | "lat" | "sca" | "mopdl" | "moprc" => {
                 (Some(self.carries(ethertype(proto), span, layer)?), layer.net)
+            }
+            // Behind extension headers IPv6's are looked for too.
+            "tcp" | "udp" | "sctp" | "pim" if layer.walk => {
+                let (v4, _) = self.transport(false, ip_protocol(proto), span, layer)?;
+                let (v6, _) = self.transport(true, ip_protocol(proto), span, layer)?;
+                (Some(v4.or(v6)), layer.after_either_ip(&mut self.nums))
             }
             "tcp" | "udp" | "sctp" | "icmp" | "igmp" | "igrp" | "pim" | "vrrp" | "carp" => {
                 let (guard, start) = self.transport(false, ip_protocol(proto), span, layer)?;

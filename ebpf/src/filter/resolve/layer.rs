@@ -4,7 +4,7 @@
 //! `vxlan`, a tunnel) leads to another one, which what is joined to it by `and` speaks of.
 
 use crate::filter::ast::{ArithOp, Relop, Span};
-use crate::filter::tree::{Node, Num, NumId, Nums, Place, Window};
+use crate::filter::tree::{Node, Num, NumId, Nums, Place, Walked, Window};
 use crate::filter::view::Field;
 
 /// A network layer of a packet.
@@ -46,6 +46,8 @@ pub(super) enum Ether {
     Inner(Place, Option<(NumId, u32)>),
     /// A link without them.
     None,
+    /// None, but other ways to this place of the filter have them.
+    Absent,
 }
 
 /// EtherTypes with an own encoding in LLC and SNAP; and the LLC addresses that libpcap takes for protocols.
@@ -161,14 +163,23 @@ impl Layer {
     }
 
     /// Where what follows its IPv6 header starts.
-    pub fn after_ip6(&self) -> Place {
-        self.at(40)
+    pub fn after_ip6(&self, nums: &mut Nums) -> Place {
+        match self.walk {
+            false => self.at(40),
+            true => {
+                let length = self.walked(nums, Walked::Length);
+                plus(nums, self.net, length)
+            }
+        }
     }
 
-    /// Where what follows its IP header starts, of either version.
-    pub fn after_either_ip(&self, nums: &mut Nums) -> Place {
-        let v4 = self.header_length(nums);
-        let v6 = nums.constant(40);
+    /// What walking its extension headers finds.
+    pub fn walked(&self, nums: &mut Nums, part: Walked) -> NumId {
+        nums.intern(Num::Walk { net: self.net, part })
+    }
+
+    /// `v4` if its network header is IPv4's, else `v6`.
+    pub fn choose_version(&self, nums: &mut Nums, v4: NumId, v6: NumId) -> NumId {
         let (num, value) = match self.link {
             Link::EtherType(num) => (num, 0x0800),
             Link::Ppp(num) => (num, ppp_protocol(0x0800)),
@@ -177,7 +188,17 @@ impl Layer {
                 (nums.bin_const(ArithOp::And, first, 0xf0), 0x40)
             }
         };
-        let length = nums.choose(num, value, v4, v6);
+        nums.choose(num, value, v4, v6)
+    }
+
+    /// Where what follows its IP header starts, of either version.
+    pub fn after_either_ip(&self, nums: &mut Nums) -> Place {
+        let v4 = self.header_length(nums);
+        let v6 = match self.walk {
+            false => nums.constant(40),
+            true => self.walked(nums, Walked::Length),
+        };
+        let length = self.choose_version(nums, v4, v6);
         plus(nums, self.net, length)
     }
 }

@@ -7,9 +7,11 @@
 mod address;
 mod encap;
 mod index;
+mod kernel;
 mod layer;
 mod link;
 mod transport;
+mod tunnel;
 
 use std::collections::BTreeSet;
 
@@ -136,6 +138,30 @@ impl Resolver<'_> {
                 let field = self.nums.field(Field::IfIndex);
                 self.nums.eq(field, index, span)
             }
+            Ast::Inner(inside, span) => self.inner(inside, span, layer)?,
+            Ast::Ext(inside) => {
+                let walking = Layer { walk: true, ..*layer };
+                let cases = self.condition(inside, &walking)?;
+                // What is joined to it has its own way with extension headers.
+                let mut out = vec![];
+                for Case { node, then } in cases {
+                    let walk = layer.walk;
+                    add_case(&mut out, node, Layer { walk, ..then });
+                }
+                return Ok(out);
+            }
+            Ast::KernelText {
+                path,
+                negated,
+                text,
+                span,
+            } => self.kernel_text(path, *negated, text, span)?,
+            Ast::Whose {
+                whose,
+                negated,
+                value,
+                span,
+            } => self.whose(*whose, *negated, value, span)?,
         };
         self.count(&node)?;
         Ok(vec![Case { node, then: *layer }])

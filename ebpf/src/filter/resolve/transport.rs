@@ -3,7 +3,7 @@
 use super::layer::{LLC_IPX, LLC_ISO, LLC_NETBEUI, LLC_STP, Layer};
 use super::{Resolver, either_or_both, ethertype, ip_protocol};
 use crate::filter::ast::*;
-use crate::filter::tree::{Node, NumId, Place};
+use crate::filter::tree::{Node, NumId, Place, Walked};
 use crate::filter::words::{ETHERTYPES, IP_PROTOCOLS};
 use crate::filter::{Error, Transport};
 use crate::nearest::nearest;
@@ -23,9 +23,13 @@ impl Resolver<'_> {
     /// The IPv6 header's next header is `number`, or that of a fragment header right behind it is.
     pub(super) fn ip6_proto(&mut self, number: u32, layer: &Layer, span: &Span) -> Result<Node, Error> {
         let carries = self.carries(ethertype("ip6"), span, layer)?;
+        if layer.walk {
+            let proto = self.protocol_of(true, layer);
+            return Ok(carries.and(self.nums.eq(proto, number, span)));
+        }
         let next = layer.load(&mut self.nums, 6, 1);
         let fragment = self.nums.eq(next, 44, span);
-        let behind = self.nums.load(layer.after_ip6(), 1);
+        let behind = layer.load(&mut self.nums, 40, 1);
         let behind = self.nums.eq(behind, number, span);
         let test = self.nums.eq(next, number, span).or(fragment.and(behind));
         Ok(carries.and(test))
@@ -46,13 +50,22 @@ impl Resolver<'_> {
         span: &Span,
         layer: &Layer,
     ) -> Result<(Node, Place), Error> {
-        let proto = layer.load(&mut self.nums, if v6 { 6 } else { 9 }, 1);
+        let proto = self.protocol_of(v6, layer);
         let test = self.nums.eq(proto, number, span);
         self.behind_ip(v6, test, span, layer)
     }
 
+    /// The number of the protocol behind the IP header; with [`Layer::walk`], behind IPv6's extension headers.
+    pub(super) fn protocol_of(&mut self, v6: bool, layer: &Layer) -> NumId {
+        match v6 {
+            false => layer.load(&mut self.nums, 9, 1),
+            true if layer.walk => layer.walked(&mut self.nums, Walked::Proto),
+            true => layer.load(&mut self.nums, 6, 1),
+        }
+    }
+
     /// The same with any test on the protocol's number.
-    fn behind_ip(
+    pub(super) fn behind_ip(
         &mut self,
         v6: bool,
         test: Node,
@@ -61,7 +74,12 @@ impl Resolver<'_> {
     ) -> Result<(Node, Place), Error> {
         let carries = self.carries(ethertype(if v6 { "ip6" } else { "ip" }), span, layer)?;
         if v6 {
-            return Ok((carries.and(test), layer.after_ip6()));
+            let mut node = carries.and(test);
+            if layer.walk {
+                let first = layer.walked(&mut self.nums, Walked::First);
+                node = node.and(self.nums.eq(first, 1, span));
+            }
+            return Ok((node, layer.after_ip6(&mut self.nums)));
         }
         let fragment = layer.load(&mut self.nums, 6, 2);
         let first = self.nums.masked_eq(fragment, 0x1fff, 0, span);
@@ -293,7 +311,7 @@ impl Resolver<'_> {
         span: &Span,
         layer: &Layer,
     ) -> Result<Node, Error> {
-        let proto = layer.load(&mut self.nums, if v6 { 6 } else { 9 }, 1);
+        let proto = self.protocol_of(v6, layer);
         let protos = match transport {
             Some(transport) => self.nums.eq(proto, transport as u32, span),
             None => Node::In {

@@ -13,6 +13,7 @@ mod index;
 mod raw;
 mod walk;
 
+use std::cell::OnceCell;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -347,5 +348,25 @@ pub fn object_fd(module: &str) -> Result<OwnedFd, SysError> {
         if of_kernel && &name[..end] == module.as_bytes() {
             return Ok(fd);
         }
+    }
+}
+
+/// This kernel's types, read when they are first asked for; none where they can't be read.
+#[derive(Default)]
+pub struct LazyTypes(OnceCell<Option<KernelBtf>>);
+
+impl LazyTypes {
+    fn types(&self) -> Option<&KernelBtf> {
+        self.0.get_or_init(|| KernelBtf::load().ok()).as_ref()
+    }
+}
+
+impl Types for LazyTypes {
+    fn by_name(&self, space: Space, name: &str) -> Option<TypeId> {
+        self.types()?.by_name(space, name)
+    }
+
+    fn get(&self, id: TypeId) -> Option<KType> {
+        self.types()?.get(id)
     }
 }

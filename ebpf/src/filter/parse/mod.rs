@@ -4,11 +4,15 @@
 //! the primitive before it; and a parenthesis may hold a condition, a list of identifiers or a number, which only its
 //! content tells. So every operand is read as an [`Item`], and who reads it decides what may stand there.
 
+mod errors;
+mod terms;
+
 use super::ast::*;
 use super::lex::{Tok, Token, lex};
-use super::words::{CONSTANTS, FOREIGN, KEYWORDS, PROTOCOLS};
+use super::words::{CONSTANTS, FOREIGN, PROTOCOLS};
 use super::{Env, Error};
 use crate::nearest::nearest;
+use errors::expected_id;
 
 /// How deep parentheses, brackets and unary minus may nest.
 const MAX_DEPTH: usize = 100;
@@ -208,6 +212,7 @@ impl Parser {
             Tok::Key(proto) if PROTOCOLS.contains(&proto) && self.peek_at(1) == &Tok::Op("[") => {
                 self.relation(None, self.span())
             }
+            Tok::Name(name) if self.starts_term(&name, inherited.is_some()) => self.named_term(&name),
             Tok::Name(_) | Tok::V4(_) | Tok::V6(_) | Tok::Mac(_) => match inherited {
                 Some(quals) => Ok(Item::Ids(self.id(quals)?)),
                 None => Err(self.bare_identifier()),
@@ -506,6 +511,34 @@ impl Parser {
             }
         };
         self.next();
+        if let (Arith::Kernel { path, span }, Tok::Text(_) | Tok::Name(_)) = (&lhs, self.peek().clone()) {
+            match self.peek().clone() {
+                Tok::Text(text) if matches!(op, Relop::Eq | Relop::Ne) => {
+                    self.next();
+                    let ast = Ast::KernelText {
+                        path: path.clone(),
+                        negated: op == Relop::Ne,
+                        text,
+                        span: span.clone(),
+                    };
+                    return Ok(Item::Cond(ast, None));
+                }
+                Tok::Text(_) => {
+                    return Err(Error::new(
+                        self.span(),
+                        "texts are equal or not, there is no more to compare",
+                    )
+                    .expected("'==' or '!='"));
+                }
+                Tok::Name(name) if !name.starts_with("skb.") => {
+                    let name = name.escape_debug();
+                    return Err(self
+                        .unexpected("a number or a text in quotes")
+                        .suggest(format!("write '\"{name}\"'")));
+                }
+                _ => {}
+            }
+        }
         let rhs = self.arith(None, 0)?;
         let span = start.start..self.last_span().end;
         Ok(Item::Cond(Ast::Relation { op, lhs, rhs, span }, None))
@@ -569,6 +602,10 @@ impl Parser {
                 self.next();
                 Ok(Arith::Len(start))
             }
+            Tok::Name(path) if path.starts_with("skb.") => {
+                self.next();
+                Ok(Arith::Kernel { path, span: start })
+            }
             Tok::Op("-") => {
                 self.enter()?;
                 self.next();
@@ -627,109 +664,5 @@ impl Parser {
                 })
             }
         }
-    }
-}
-
-/// Errors.
-impl Parser {
-    fn unexpected(&self, expected: impl Into<String>) -> Error {
-        let error = match self.peek() {
-            Tok::End => Error::new(self.span(), "the filter ends too early"),
-            Tok::Name(name) => Error::new(self.span(), format!("unexpected '{}'", name.escape_debug())),
-            Tok::Key(key) => Error::new(self.span(), format!("unexpected '{key}'")),
-            Tok::Op(op) => Error::new(self.span(), format!("unexpected '{op}'")),
-            Tok::Num(_) => Error::new(self.span(), "unexpected number"),
-            Tok::Text(_) => Error::new(self.span(), "unexpected text"),
-            Tok::V4(_) | Tok::V6(_) | Tok::Mac(_) => Error::new(self.span(), "unexpected address"),
-        };
-        error.expected(expected)
-    }
-
-    fn unclosed(&self, open: Span) -> Error {
-        match self.peek() {
-            Tok::End => Error::new(open, "this parenthesis isn't closed").expected("')'"),
-            _ => self.unexpected("')', 'and' or 'or'"),
-        }
-    }
-
-    /// After a complete condition only `and`, `or` and the end may follow.
-    fn unexpected_after_condition(&self) -> Error {
-        let error = self.unexpected("'and', 'or' or the end of the filter");
-        let before = match self.at.checked_sub(1).map(|i| &self.tokens[i].tok) {
-            Some(Tok::Key(key)) => *key,
-            _ => "",
-        };
-        match self.peek() {
-            Tok::Num(n) if matches!(before, "tcp" | "udp" | "sctp") => {
-                error.suggest(format!("write '{before} port {n}'"))
-            }
-            Tok::V4(_) | Tok::V6(_) if PROTOCOLS.contains(&before) => {
-                error.suggest(format!("write '{before} host …'"))
-            }
-            Tok::Op(")") => Error::new(self.span(), "no parenthesis is open here"),
-            Tok::Op("/") => error.suggest("a prefix length follows numbers, as in 'net 10.0.0.0/8'"),
-            Tok::Key("mask") => {
-                error.suggest("a mask follows an address, as in 'net 10.0.0.0 mask 255.0.0.0'")
-            }
-            Tok::Name(name) => match nearest(name, KEYWORDS.iter().map(|(word, _)| *word)) {
-                Some(word) => error.suggest(format!("did you mean '{word}'?")),
-                None => error,
-            },
-            _ => error,
-        }
-    }
-
-    /// An identifier stands where no qualifiers are in force.
-    fn bare_identifier(&self) -> Error {
-        let span = self.span();
-        match self.peek() {
-            Tok::Name(name) => {
-                let shown = name.escape_debug();
-                let error = Error::new(span, format!("unknown word '{shown}'"));
-                match nearest(name, KEYWORDS.iter().map(|(word, _)| *word)) {
-                    Some(word) => error.suggest(format!("did you mean '{word}'?")),
-                    None => error.suggest(format!("write 'host {shown}' if it is a host's name")),
-                }
-            }
-            Tok::Mac(_) => Error::new(span, "this address needs a qualifier").suggest("write 'ether host …'"),
-            _ if self
-                .tokens
-                .get(self.at + 1)
-                .is_some_and(|t| t.tok == Tok::Op("/")) =>
-            {
-                Error::new(span, "this network needs a qualifier").suggest("write 'net …'")
-            }
-            _ => Error::new(span, "this address needs a qualifier")
-                .suggest("write 'host …', 'src host …' or 'net …'"),
-        }
-    }
-
-    /// `item`, which starts at `start`, stands where a condition must.
-    fn not_a_condition(&self, item: Item, start: Span) -> Error {
-        let whole = start.start..self.last_span().end.max(start.end);
-        match item {
-            Item::Num(n) if self.peek() == &Tok::End || self.joint().is_some() => {
-                Error::new(whole, format!("{n} alone says nothing")).suggest(format!("write 'port {n}'"))
-            }
-            Item::Num(_) | Item::Arith(_) => match self.peek() {
-                Tok::End | Tok::Key(_) | Tok::Op(")") => {
-                    Error::new(whole, "a number is no condition").expected("a relation, as in 'ip[8] < 5'")
-                }
-                _ => self.unexpected("a relation, as in 'ip[8] < 5'"),
-            },
-            Item::Cond(..) | Item::Ids(_) => Error::new(whole, "this is no condition"),
-        }
-    }
-}
-
-/// What may follow `quals`.
-fn expected_id(quals: Quals) -> &'static str {
-    match quals.kind {
-        Some(Kind::Host) => "an address or a host's name",
-        None => "an address, a host's name, or 'host', 'net', 'port' or 'portrange'",
-        Some(Kind::Net) => "a network, as in '10.0.0.0/8'",
-        Some(Kind::Port) => "a port's number or name",
-        Some(Kind::PortRange) => "two ports, as in '1000-2000'",
-        Some(Kind::Proto | Kind::ProtoChain) => "a protocol's number or name",
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
+use anyhow::anyhow;
 use regex::Regex;
 
 use super::Usage;
@@ -90,6 +91,12 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
                 &format!("{} {}", t.arg, stars(t.indirection)),
             );
         }
+    }
+    if let (true, Some(pattern)) = (text.is_empty(), &args.pattern) {
+        return Err(anyhow!(
+            "nothing that takes a packet matches {pattern:?} as a whole name; it is a regular expression: \
+            any characters are `.*`"
+        ));
     }
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())

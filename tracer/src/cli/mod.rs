@@ -18,7 +18,7 @@ use crate::trace::session::NothingToAttach;
 
 /// Kernel tracing for people who debug connectivity.
 #[derive(Debug, Parser)]
-#[command(name = "ktrail", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "ktrail", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
     /// Colour the output
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
@@ -26,6 +26,15 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples, as root:
+  Where do my DNS queries go?
+    ktrail trace 'udp and dst 8.8.8.8 and port 53' -- dig +tries=1 @8.8.8.8 example.com
+  Who calls nf_hook_slow, and how often?
+    ktrail run -e 'kprobe:nf_hook_slow { @[comm] = count(); }'
+  What can this machine do, and what does it lack?
+    ktrail doctor";
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,13 +58,14 @@ impl Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Clean(clean::Args),
-    Doctor(doctor::Args),
+    // As --help lists them.
+    Trace(trace::Args),
+    Run(run::Args),
     Filter(filter::Args),
     List(list::Args),
+    Doctor(doctor::Args),
     Plot(plot::Args),
-    Run(run::Args),
-    Trace(trace::Args),
+    Clean(clean::Args),
 }
 
 /// What was typed is wrong: exit code 2.

@@ -189,7 +189,8 @@ impl Watcher for Progress {
 impl Progress {
     fn end(&self) {
         if self.terminal {
-            eprintln!();
+            // The terminal may be gone, which is no reason to lose the results.
+            let _ = writeln!(std::io::stderr());
         }
     }
 }

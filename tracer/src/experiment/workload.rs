@@ -13,7 +13,7 @@ use super::iperf::{self, Report};
 use super::ledger::{self, Item, Ledger};
 use super::tools;
 
-/// Set when the run is to stop: by Ctrl-C or SIGTERM.
+/// Set when the run is to stop: by Ctrl-C, SIGTERM, or the end of its terminal.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
@@ -28,16 +28,23 @@ impl Stop {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// One that SIGINT and SIGTERM set from now on.
+    /// One that SIGINT, SIGTERM and SIGHUP set from now on; SIGHUP not where it is ignored, as nohup(1) has it.
     pub fn on_signals() -> std::io::Result<Stop> {
         use tokio::signal::unix::{SignalKind, signal};
         let stop = Stop::default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build()?;
-        let (mut interrupt, mut terminate) = {
+        let (mut interrupt, mut terminate, mut hangup) = {
             let _inside = runtime.enter();
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+            let hangup = (!hangup_ignored())
+                .then(|| signal(SignalKind::hangup()))
+                .transpose()?;
+            (
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                hangup,
+            )
         };
         let setter = stop.clone();
         thread::spawn(move || {
@@ -45,6 +52,12 @@ impl Stop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = async {
+                        match &mut hangup {
+                            Some(hangup) => hangup.recv().await,
+                            None => std::future::pending().await,
+                        }
+                    } => {}
                 }
             });
             setter.set();
@@ -53,6 +66,15 @@ impl Stop {
         });
         Ok(stop)
     }
+}
+
+/// Whether this process was started with SIGHUP ignored.
+fn hangup_ignored() -> bool {
+    // proc(5), status: a mask in hexadecimal whose lowest bit is signal 1, which is SIGHUP.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 != 0)
 }
 
 /// Why there is no traffic.
@@ -70,7 +92,7 @@ pub enum Error {
     /// A server that does not listen, a client that does not end.
     #[error("{0}")]
     Hangs(String),
-    /// By Ctrl-C or SIGTERM.
+    /// By a signal.
     #[error("interrupted")]
     Stopped,
 }

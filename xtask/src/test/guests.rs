@@ -197,7 +197,9 @@ fn job(binary: &Path, scripts: &[&Script], counting: bool) -> Job {
         .iter()
         .map(|script| format!("{} {}", script.name, script.timeout))
         .collect();
-    let seconds = scripts.iter().map(|script| script.timeout).sum();
+    let seconds: u64 = scripts.iter().map(|script| script.timeout).sum();
+    // By the counting clock the scripts' seconds are the guest's, which pass as slowly as the host is busy.
+    let seconds = if counting { 4 * seconds } else { seconds };
     Job {
         script: Some(format!(
             "set -- {}\n{}",

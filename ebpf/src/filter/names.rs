@@ -44,7 +44,7 @@ pub trait Names {
         None
     }
 
-    /// The inode of a network namespace: by name, by path, or by that number itself.
+    /// The inode of a network namespace, by name or by path.
     ///
     /// # Errors
     /// Why there is none.

@@ -8,3 +8,4 @@ mod random;
 mod run;
 mod texts;
 mod tunnels;
+mod types;

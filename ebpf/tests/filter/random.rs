@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use super::oracle::expressions;
 use super::packets;
 use super::run::Compiled;
+use super::types::Types;
 
 /// Pieces of the language, and some that are none.
-const WORDS: [&str; 72] = [
+const WORDS: [&str; 84] = [
     "and",
     "or",
     "not",
@@ -83,6 +84,18 @@ const WORDS: [&str; 72] = [
     "\"x\"",
     "é",
     "0xffffffff",
+    "inner",
+    "ext",
+    "inner (",
+    "ext (",
+    "skb.mark",
+    "skb.dev.name",
+    "skb.nothing",
+    "pid",
+    "comm",
+    "netns",
+    "cgroup",
+    "==",
 ];
 
 fn words() -> impl Strategy<Value = String> {
@@ -102,6 +115,8 @@ fn leaf() -> impl Strategy<Value = String> {
 fn filter() -> impl Strategy<Value = String> {
     leaf().prop_recursive(4, 12, 3, |inner| {
         prop_oneof![
+            inner.clone().prop_map(|a| format!("(ext {a})")),
+            inner.clone().prop_map(|a| format!("(inner {a})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} and {b})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} or {b})")),
             inner.prop_map(|a| format!("(not {a})")),
@@ -109,9 +124,27 @@ fn filter() -> impl Strategy<Value = String> {
     })
 }
 
+/// How many cases: `KTRAIL_FUZZ=N` makes N times as many.
+fn cases(usual: u32) -> ProptestConfig {
+    let times: u32 = std::env::var("KTRAIL_FUZZ").map_or(1, |n| n.parse().expect("KTRAIL_FUZZ is a number"));
+    ProptestConfig {
+        cases: usual * times,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// With some types of a kernel, so that terms about it are read.
+fn env() -> Env<'static> {
+    Env {
+        kernel: Some(&Types),
+        ..Env::default()
+    }
+}
+
 /// The verdicts on all packets, each whole and cut once, or `None` if the filter isn't accepted.
 fn verdicts(text: &str) -> Option<Vec<bool>> {
-    let compiled = Compiled::new(text, &Env::default(), Link::Ethernet).ok()?;
+    let compiled = Compiled::new(text, &env(), Link::Ethernet).ok()?;
     let machine = compiled.machine();
     let judge = |packet: packets::Packet| {
         let wire = packet.bytes.len() as u32;
@@ -126,7 +159,7 @@ fn verdicts(text: &str) -> Option<Vec<bool>> {
 
 /// Parsing doesn't panic, and an error points into the text.
 fn check_parse(text: &str) -> Result<(), TestCaseError> {
-    if let Err(error) = parse(text, &Env::default()) {
+    if let Err(error) = parse(text, &env()) {
         prop_assert!(error.span.start <= error.span.end && error.span.end <= text.len());
         prop_assert!(!error.message.is_empty());
         let shown = error.render(text);
@@ -136,7 +169,7 @@ fn check_parse(text: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn any_text_is_read_or_refused(text in ".{0,60}") {
@@ -152,7 +185,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn equivalent_filters_agree(a in filter(), b in leaf()) {
@@ -185,6 +218,8 @@ fn large_filters() {
         format!("{}tcp[0]{} = 1", "tcp[".repeat(40), "]".repeat(40)),
         many("vlan", " and ", 50) + " and tcp port 80",
         many("geneve", " and ", 4) + " and tcp port 80",
+        "inner (".repeat(2) + "tcp port 80" + &")".repeat(2),
+        "ext (".repeat(50) + "port 80" + &")".repeat(50),
     ] {
         let start = std::time::Instant::now();
         let compiled = Compiled::new(&text, &Env::default(), Link::Ethernet);
@@ -225,6 +260,8 @@ fn large_filters() {
         format!("{}= 5", many("len ", "+ ", 5000)),
         many("ip and udp or tcp", " and ", 2000),
         "x".repeat(100_000),
+        "inner (".repeat(30) + "tcp" + &")".repeat(30),
+        "ext (".repeat(5000),
         many("vlan or ip", ") and (", 20).replace("vlan or ip", "(vlan or ip)"),
     ] {
         assert!(parse(&text, &Env::default()).is_err(), "{}…", &text[..60]);

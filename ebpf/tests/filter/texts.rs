@@ -5,7 +5,7 @@
 
 use ktrail_ebpf::filter::{Env, parse};
 
-use ktrail_ebpf::filter::frame::Link;
+use ktrail_ebpf::filter::frame::{Link, Source, program};
 
 use super::oracle::{corpus, expressions};
 use super::run::Compiled;
@@ -77,6 +77,32 @@ fn assembly() {
         assert!(
             fresh == golden,
             "{name}.asm has changed; KTRAIL_BLESS=1 writes it anew:\n{fresh}"
+        );
+    }
+}
+
+/// Each of these in `corpus/ir/` as it is lowered for a frame in memory.
+const LOWERED: [(&str, &str); 4] = [
+    ("dns", "udp and dst 8.8.8.8 and port 53"),
+    ("vlan", "vlan 100 and icmp"),
+    ("arithmetic", "ip[2:2] - ((ip[0] & 0xf) << 2) > 100"),
+    ("inner", "inner (icmp)"),
+];
+
+#[test]
+fn intermediate_representation() {
+    for (name, text) in LOWERED {
+        let filter = parse(text, &Env::default()).expect("it is read");
+        let fresh = format!("; {text}\n{}", program(&filter, Link::Ethernet, Source::Memory));
+        let path = corpus().join("ir").join(format!("{name}.ir"));
+        if std::env::var_os("KTRAIL_BLESS").is_some() {
+            std::fs::create_dir_all(path.parent().expect("it has one")).expect("the corpus can be written");
+            std::fs::write(&path, &fresh).expect("the corpus can be written");
+        }
+        let golden = std::fs::read_to_string(&path).expect("the corpus");
+        assert!(
+            fresh == golden,
+            "{name}.ir has changed; KTRAIL_BLESS=1 writes it anew:\n{fresh}"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Random filters: what compiles, the kernel's verifier accepts, and the kernel's verdicts are the interpreter's.
 //!
-//! `KTRAIL_FUZZ=N` makes N times as many (1 without it), `KTRAIL_FUZZ_SEED` other ones.
+//! `KTRAIL_FUZZ=N` makes N times as many (1 without it), `KTRAIL_FUZZ_SEED` other ones, `KTRAIL_FUZZ_PART` a part.
 
 use ktrail_ebpf::filter::{Env, parse};
 
@@ -66,7 +66,7 @@ fn random_filters() {
         })
     };
     let seed = number("KTRAIL_FUZZ_SEED", 1);
-    let rounds = 100 * number("KTRAIL_FUZZ", 1);
+    let rounds = 100 * number("KTRAIL_FUZZ", 1) / number("KTRAIL_FUZZ_PART", 1);
     let env = Env {
         kernel: Some(&LAYOUT.btf),
         ..Env::default()

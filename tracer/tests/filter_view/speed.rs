@@ -20,6 +20,14 @@ const LIMITS: &[(&str, &str, bool, u64, u64)] = &[
     ("arp", "tcp4 syn", false, 30, 1),
     // What is cheap comes before what the kernel has to be asked for.
     ("skb.dev.name == \"eth9\" and tcp", "udp4 dns", false, 45, 2),
+    ("comm curl and udp", "tcp4 syn", false, 40, 2),
+    (
+        "netns 5 and inbound and ifindex 3 and greater 9 and tcp",
+        "udp4 dns",
+        false,
+        40,
+        2,
+    ),
     ("skb.mark == 5", "udp4 dns", false, 15, 2),
 ];
 

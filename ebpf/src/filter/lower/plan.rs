@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::facts::State;
 use crate::filter::ast::{ArithOp, Relop};
 use crate::filter::tree::{Node, Num, NumId, Nums, Window, compute, holds};
+use crate::filter::view::Field;
 
 /// Nodes that are tested from left to right until one gives `stop`.
 #[derive(Clone)]
@@ -222,7 +223,7 @@ impl<'a> Plan<'a> {
         }
         once(&self.costs, num, || match self.nums.get(num) {
             Num::Const(_) => 0,
-            Num::Field(_) => 1,
+            Num::Field(field) => field_cost(field),
             Num::Kernel { .. } => KERNEL_READ,
             Num::Walk { .. } => 400,
             Num::Load { place, .. } => match place.dynamic {
@@ -556,6 +557,24 @@ impl Search<'_> {
 
 /// More than this no check draws forward: it is beyond any packet, and the load itself will say so.
 const MAX_NEEDED: u32 = 1 << 16;
+
+/// What asking the view for a number costs, roughly in instructions.
+fn field_cost(field: Field) -> u32 {
+    match field {
+        // The view has looked for the headers by then.
+        Field::L2
+        | Field::L2Len
+        | Field::L3
+        | Field::L3Len
+        | Field::EtherType
+        | Field::VlanTag
+        | Field::Skb => 1,
+        // A call of a helper, or a read of the skb.
+        Field::Pid | Field::Comm { .. } | Field::Cgroup { .. } => KERNEL_READ,
+        Field::PacketLen | Field::IfIndex => 2 * KERNEL_READ,
+        Field::PacketType | Field::Netns => 3 * KERNEL_READ,
+    }
+}
 
 /// What a read of kernel memory costs: a call of a helper, where there are no direct loads.
 const KERNEL_READ: u32 = 40;

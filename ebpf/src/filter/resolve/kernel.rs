@@ -218,11 +218,10 @@ impl<'a> Resolver<'a> {
                     .suggest("'comm NAME' asks for a process by name"));
             }
             (Whose::Netns, value) => {
-                let text = match value {
-                    Value::Number(inode) => inode.to_string(),
-                    Value::Text(text) => text.clone(),
+                let inode = match value {
+                    Value::Number(inode) => *inode,
+                    Value::Text(name) => self.env.names.netns(name).map_err(fail)?,
                 };
-                let inode = self.env.names.netns(&text).map_err(fail)?;
                 let field = self.nums.field(Field::Netns);
                 self.nums.eq(field, inode, span)
             }

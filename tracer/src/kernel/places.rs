@@ -1,5 +1,6 @@
 //! Looking up what people name on a command line: devices, network namespaces, commands.
 
+use std::ffi::CString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -8,12 +9,13 @@ use std::path::Path;
 /// # Errors
 /// If there is none of that name.
 pub fn interface(name: &str) -> Result<u32, String> {
-    let valid = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
-    let index = valid
-        .then(|| std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok())
-        .flatten();
-    index
-        .and_then(|text| text.trim().parse().ok())
+    // Not by /sys/class/net, which shows the devices of the namespace that /sys was mounted in.
+    let index = CString::new(name).map_or(0, |name| {
+        // SAFETY: the name ends with a zero byte and lives until the call returns.
+        unsafe { libc::if_nametoindex(name.as_ptr()) }
+    });
+    (index != 0)
+        .then_some(index)
         .ok_or_else(|| format!("{name:?}: no such device here; `ip link` lists them"))
 }
 

@@ -6,7 +6,7 @@
 //! Deliberately absent: where headers are ([`super::headers`]), and data in pages.
 
 use ktrail_ebpf::filter::{self, COMM_LEN, Field, Filter, View};
-use ktrail_ebpf::ir::{BinOp, Block, Builder, Cond, Op, Program, ProgramKind, Reg, Size, Type, Width};
+use ktrail_ebpf::ir::{BinOp, Block, Builder, Cond, Op, Program, ProgramKind, Reg, Size, Slot, Type, Width};
 use ktrail_ebpf::isa::Helper;
 
 use super::headers::{self, Link, Network};
@@ -25,6 +25,8 @@ pub struct SkbView<'a> {
     network: Network,
     /// Its length is 0 where there is no link-layer header.
     link: Link,
+    /// Where the current thread's name goes, each time that it is asked for.
+    comm: Option<Slot>,
 }
 
 impl<'a> SkbView<'a> {
@@ -38,6 +40,7 @@ impl<'a> SkbView<'a> {
             skb,
             network,
             link,
+            comm: None,
         };
         let asks = |fields: &[Field]| fields.iter().any(|field| filter.asks_for(*field));
         if asks(&[Field::L3, Field::EtherType, Field::PacketLen]) {
@@ -238,7 +241,7 @@ impl View for SkbView<'_> {
                 b.bin(BinOp::Shr, Width::W64, ids, 32)
             }
             Field::Comm { word } => {
-                let slot = b.slot(COMM_LEN as u32, 8);
+                let slot = *self.comm.get_or_insert_with(|| b.slot(COMM_LEN as u32, 8));
                 let name = b.slot_addr(slot);
                 let args = vec![name.into(), (COMM_LEN as i64).into()];
                 b.call_void(Helper::GetCurrentComm, args);

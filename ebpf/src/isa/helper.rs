@@ -117,6 +117,7 @@ helpers! {
     GetStackid = 27, "bpf_get_stackid", (4, 6), [Ctx, Map, Int] => R::Int;
     GetCurrentTask = 35, "bpf_get_current_task", (4, 8), [] => R::KernelAddr;
     GetNumaNodeId = 42, "bpf_get_numa_node_id", (4, 10), [] => R::Int;
+    OverrideReturn = 58, "bpf_override_return", (4, 16), [Ctx, Int] => R::Int;
     GetStack = 67, "bpf_get_stack", (4, 18), [Ctx, MemOut, SizeOrZero, Int] => R::Int;
     GetCurrentCgroupId = 80, "bpf_get_current_cgroup_id", (4, 18), [] => R::Int;
     SendSignal = 109, "bpf_send_signal", (5, 3), [Int] => R::Int;

@@ -70,6 +70,10 @@ pub trait ScriptEnv {
     fn possible_cpus(&self) -> u32;
     /// Name suggestions for a function that isn't there.
     fn similar_functions(&self, name: &str) -> Vec<String>;
+    /// What the user said for a named parameter (`-- --depth=7`); `true` for one without a value.
+    fn named_parameter(&self, _name: &str) -> Option<String> {
+        None
+    }
     /// The only process to trace (`-p`).
     fn only_pid(&self) -> Option<u32> {
         None

@@ -52,8 +52,23 @@ pub struct Compiled {
     pub probe_names: Vec<String>,
     /// Settings that concern the runtime.
     pub config: Config,
+    /// What the user may say behind `--`, in the order of the source.
+    pub options: Vec<ScriptOption>,
+    /// Calls that change what the system does: the user must have allowed them.
+    pub dangerous: Vec<Note>,
     /// What the compiler found odd but not wrong, to be shown on stderr.
     pub warnings: Vec<Note>,
+}
+
+/// An option that the script asks for by `getopt()`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptOption {
+    /// Its name, without dashes.
+    pub name: String,
+    /// What it is if the user says nothing, as text.
+    pub default: String,
+    /// What it is about; may be empty.
+    pub description: String,
 }
 
 /// A remark at a place in the source.

@@ -261,8 +261,13 @@ impl fmt::Display for Ty {
             }
             Ty::Str { len } => write!(f, "string[{len}]"),
             Ty::Buffer { len } => write!(f, "buffer[{len}]"),
-            Ty::Ptr { to, .. } if **to == Ty::None => f.write_str("void *"),
-            Ty::Ptr { to, .. } => write!(f, "{to} *"),
+            Ty::Ptr { to, user } => {
+                let space = if *user { "__user " } else { "" };
+                match &**to {
+                    Ty::None => write!(f, "void {space}*"),
+                    to => write!(f, "{to} {space}*"),
+                }
+            }
             Ty::Array { element, len } => write!(f, "{element}[{len}]"),
             Ty::Tuple(fields) => {
                 let fields: Vec<String> = fields.iter().map(Ty::to_string).collect();

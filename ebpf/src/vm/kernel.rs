@@ -183,6 +183,7 @@ impl Kernel {
                 None => error(EINVAL),
             },
             Helper::GetStackid
+            | Helper::OverrideReturn
             | Helper::GetStack
             | Helper::GetCurrentTask
             | Helper::GetFuncIp

@@ -201,8 +201,19 @@ impl ScriptEnv for Table {
     fn raw_tracepoint_prototype(&self, _: &FunctionName) -> Option<TypeId> {
         Some(id(PROTO))
     }
-    fn iterators(&self, _: &str) -> Vec<String> {
-        vec![]
+    fn iterators(&self, pattern: &str) -> Vec<String> {
+        matches(pattern, "task")
+            .then(|| "task".into())
+            .into_iter()
+            .collect()
+    }
+    fn named_parameter(&self, name: &str) -> Option<String> {
+        match name {
+            "depth" => Some("7".into()),
+            "flag" => Some("true".into()),
+            "word" => Some("given".into()),
+            _ => None,
+        }
     }
     fn enum_constant(&self, name: &str) -> Option<(i64, TypeId)> {
         match name {

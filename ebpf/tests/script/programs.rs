@@ -70,6 +70,12 @@ const GOOD: &[&str] = &[
     r#"BEGIN { @a["longer than the other"] = 1; @a["short"] = 2; $s = "a"; $s = "longer"; @t = $s; @t = "the longest of all"; }"#,
     r#"config = { max_map_keys = 10; print_maps_on_exit = false } BEGIN { @[1] = 1; }"#,
     r#"BEGIN { if (pid > 5) { $n = sizeof({ if (1) { $q = comm; } 5 }); $v = "abc"; } else { $v = comm; } print(($n, $v)); }"#,
+    r#"iter:task { print((args.len, arg1)); @[ctx] = count(); }"#,
+    r#"tracepoint:sched:sched_switch { print(args); $a = args; print($a.prev_pid); } fentry:tcp_connect { print(args); }"#,
+    r#"kprobe:tcp_connect { print((reg("ip"), reg("sp"))); if (find(@m, 5, $v)) { print($v); } @m[5] = 1; }"#,
+    r#"kprobe:tcp_connect { override(-5); signal(9); system("true"); }"#,
+    r#"BEGIN { print((getopt("flag"), getopt("other", true), getopt("depth", 5, "How deep"), getopt("word", "none"))); }"#,
+    r#"tracepoint:syscalls:sys_enter_openat { $p = (struct sock *)((uint64)curtask - 5); $p = (struct sock *)curtask; print($p->port); }"#,
     r#"interval:hz:10 { print(elapsed); } interval:100ms { exit(); } BEGIN { errorf("bad %d", 1); warnf("w"); print(nsecs(tai)); }"#,
 ];
 
@@ -115,6 +121,26 @@ const BAD: &[(&str, &str)] = &[
         "did you mean 'port'?",
     ),
     ("BEGIN { print(1 / 0); }", "division by zero"),
+    ("BEGIN { print(reg(\"ip\")); }", "a begin probe has no registers"),
+    ("kprobe:tcp_close { print(reg(\"xy\")); }", "there are r15, r14"),
+    (
+        "tracepoint:sched:sched_switch { override(1); }",
+        "only a kprobe can override",
+    ),
+    (
+        "BEGIN { print(getopt(\"word\", 5)); }",
+        "--word=given: this option takes a number",
+    ),
+    ("BEGIN { print(getopt(\"word\", false)); }", "takes true or false"),
+    (
+        "BEGIN { print((getopt(\"x\", 1), getopt(\"x\", 2))); }",
+        "another default",
+    ),
+    (
+        "tracepoint:syscalls:sys_enter_openat { $p = args.filename; $p = (int8 *)curtask; }",
+        "int8 __user *, so it can't hold int8 *",
+    ),
+    ("BEGIN { print(args); }", "has no 'args'"),
     ("BEGIN { break; }", "not inside of a loop"),
     (
         "fn f($a : int64) : int64 { return f($a); } BEGIN { print(f(1)); }",
@@ -155,4 +181,30 @@ fn a_wildcard_is_one_program_unless_it_asks_for_arguments() {
         names,
         ["kprobe:tcp_close", "kprobe:tcp_connect", "kprobe:tcp_sendmsg"]
     );
+}
+
+#[test]
+fn what_changes_the_system_is_noted_with_its_place() {
+    let compiled = compiled(r#"kprobe:tcp_connect { override(-5); signal(9); system("true"); }"#).unwrap();
+    let places: Vec<u32> = compiled.dangerous.iter().map(|n| n.span.start).collect();
+    assert_eq!(places, [21, 35, 46]);
+}
+
+#[test]
+fn options_are_told_of() {
+    let compiled =
+        compiled(r#"macro d() { getopt("depth", 5, "How deep") } BEGIN { print(d + d); }"#).unwrap();
+    let options: Vec<_> = compiled
+        .options
+        .iter()
+        .map(|o| (&*o.name, &*o.default, &*o.description))
+        .collect();
+    assert_eq!(options, [("depth", "5", "How deep")]);
+}
+
+#[test]
+fn what_several_programs_have_wrong_is_said_once() {
+    let said =
+        compiled("kprobe:tcp_connect, kprobe:tcp_close { print(nothing); print(nothing); }").unwrap_err();
+    assert_eq!(said.matches("unknown name").count(), 2, "{said}");
 }

@@ -111,6 +111,12 @@ fn steps_and_assignments() {
         ("@k[1] = 3; @r = delete(@k, 1); @s = delete(@k, 1)", 1),
         ("@k[1] = 3; delete(@k, 1); @r = has_key(@k, 1)", 0),
         ("@k[1] = 3; @r = has_key(@k, 1)", 1),
+        ("@k[1] = 3; $v = 7; $f = find(@k, 1, $v); @r = $f * 100 + $v", 103),
+        ("@k[1] = 3; $v = 7; $f = find(@k, 2, $v); @r = $f * 100 + $v", 7),
+        (
+            "@r = getopt(\"depth\", 3) + getopt(\"none\", 10) + getopt(\"flag\")",
+            18,
+        ),
         ("let $x : uint8 = 255; $x++; @r = $x", 0),
     ];
     for (text, expected) in cases {
@@ -191,6 +197,13 @@ fn text() {
         ("@r = strcontains(comm, \"m\")", 1),
         ("@r = strcontains(comm, \"x\")", 0),
         ("@r = strlen(comm)", 2),
+        ("@r = strstr(comm, \"m\")", 1),
+        ("@r = strstr(comm, \"x\")", -1),
+        ("@r = strstr(\"haystack\", \"st\")", 3),
+        ("@r = strstr(comm, \"\")", 0),
+        ("@r = memcmp(comm, \"vm\", 2)", 0),
+        ("@r = memcmp(comm, \"vz\", 2)", -13),
+        ("@r = memcmp(comm, \"vzz\", 1)", 0),
         ("@r = comm[1]", 109),
         ("@i = 1; @r = comm[@i]", 109),
         (

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use ktrail_ebpf::script::output::{Action, Compiled};
+use ktrail_ebpf::script::output::Compiled;
 use ktrail_ebpf::script::{self, Diagnostic, ParseOptions, render_all};
 
 use super::Usage;
@@ -77,7 +77,7 @@ pub struct Args {
     #[arg(short, long)]
     verbose: bool,
 
-    /// Allow system()
+    /// Allow what changes the system: system(), signal(), override()
     #[arg(long = "unsafe")]
     allow_unsafe: bool,
 
@@ -113,18 +113,25 @@ enum Stage {
     Ir,
     /// The instructions
     Asm,
+    /// What the kernel's verifier says of them
+    Verifier,
 }
 
 /// Run the subcommand; the exit code.
 pub fn main(args: &Args) -> anyhow::Result<u8> {
     if args.list {
-        let pattern = args.words.first().map_or("*", String::as_str);
+        // Behind a pattern, everything is a word.
+        let verbose = args.verbose || args.words.iter().any(|w| w == "-v");
+        let pattern = args.words.iter().find(|w| *w != "-v").map_or("*", String::as_str);
         let out = BufWriter::new(io::stdout().lock());
-        list::print(out, &MachineEnv::new(None), pattern, args.verbose)?;
+        list::print(out, &MachineEnv::new(None), pattern, verbose)?;
         return Ok(0);
     }
-    let (source, positional) = script_text(args)?;
-    let options = ParseOptions { positional };
+    let (source, words) = script_text(args)?;
+    let parameters = Parameters::new(words);
+    let options = ParseOptions {
+        positional: parameters.positional.clone(),
+    };
     let (script, diagnostics) = script::parse(&source.text, &options);
     if !report(&diagnostics, &source, args.quiet) {
         return Ok(2);
@@ -156,7 +163,7 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
             notice(args, &line);
         }
     }
-    let env = MachineEnv::new(args.pid);
+    let env = MachineEnv::new(args.pid).with_parameters(parameters.named.clone());
     let features = env.machine_features()?;
     let compiled = match script::compile(&script, &env) {
         Ok(compiled) => compiled,
@@ -170,18 +177,13 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
             eprint!("{}", source.warning(note.span, &note.message));
         }
     }
-    if !args.allow_unsafe
-        && let Some(event) = compiled
-            .events
-            .iter()
-            .find(|e| matches!(e.action, Action::System { .. }))
-    {
-        eprint!(
-            "{}",
-            source.error(event.span, "system() runs commands; allow it with --unsafe")
-        );
+    if !args.allow_unsafe && !compiled.dangerous.is_empty() {
+        for note in &compiled.dangerous {
+            eprint!("{}", source.error(note.span, &note.message));
+        }
         return Ok(2);
     }
+    unknown_options(&parameters, &compiled)?;
     match args.dump {
         Some(Stage::Types) => return types(&compiled),
         Some(Stage::Ir) => {
@@ -204,6 +206,13 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     if compiled.probes.is_empty() {
         eprintln!("ktrail: {}: no probe is left to attach", source.name);
         return Ok(1);
+    }
+    if args.dump == Some(Stage::Verifier) {
+        let (log, result) = Loaded::explained(&compiled, objects, &env);
+        show(&log)?;
+        return result
+            .map(|()| 0)
+            .or_else(|error| refused(error, &source, log.is_empty()));
     }
     let result = run(args, &source, &compiled, &env, objects, experiment.as_ref());
     result.or_else(|error| refused(error, &source, args.verbose))
@@ -241,6 +250,52 @@ fn script_text(args: &Args) -> anyhow::Result<(Source, Vec<String>)> {
         text,
     };
     Ok((source, rest.to_vec()))
+}
+
+/// What the user gives to the script.
+struct Parameters {
+    /// `$1` and so on.
+    positional: Vec<String>,
+    /// `--name=value`, and `--name`, which is true.
+    named: Vec<(String, String)>,
+}
+
+impl Parameters {
+    fn new(words: Vec<String>) -> Parameters {
+        let mut parameters = Parameters {
+            positional: vec![],
+            named: vec![],
+        };
+        for word in words {
+            match word.strip_prefix("--") {
+                // What sets the script's options apart from ours.
+                Some("") => {}
+                Some(option) => {
+                    let (name, value) = option.split_once('=').unwrap_or((option, "true"));
+                    parameters.named.push((name.into(), value.into()));
+                }
+                _ => parameters.positional.push(word),
+            }
+        }
+        parameters
+    }
+}
+
+/// An option that the script doesn't ask for was mistyped.
+fn unknown_options(parameters: &Parameters, compiled: &Compiled) -> anyhow::Result<()> {
+    let known = |name: &str| compiled.options.iter().any(|o| o.name == name);
+    let Some((name, _)) = parameters.named.iter().find(|(name, _)| !known(name)) else {
+        return Ok(());
+    };
+    let mut message = match compiled.options.is_empty() {
+        true => format!("--{name}: this script has no options"),
+        false => format!("--{name}: this script's options are"),
+    };
+    for option in &compiled.options {
+        let (name, default) = (&option.name, &option.default);
+        message.push_str(&format!("\n  --{name}={default}  {}", option.description));
+    }
+    Err(Usage(message).into())
 }
 
 /// Show what is wrong; true if nothing of it is an error.

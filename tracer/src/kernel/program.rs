@@ -1,10 +1,11 @@
 //! Programs: loaded from generated code, run for tests, asked for their statistics.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use ktrail_ebpf::codegen::{Object, is_own_map};
 use ktrail_ebpf::ir::{ProgramKind, Span};
-use ktrail_ebpf::isa::Insn;
+use ktrail_ebpf::isa::{Helper, Insn};
 
 use super::maps::{Map, MapError, Maps};
 use super::sys::{self, Command, ObjInfo, ProgLoad, ProgTestRun, SysError, addr_of, addr_of_mut};
@@ -43,6 +44,8 @@ pub struct LoadOptions<'a> {
     pub attach_btf_obj: Option<BorrowedFd<'a>>,
     /// A name other than the object's.
     pub name: Option<&'a str>,
+    /// Where to put what the kernel's verifier thinks, instruction by instruction, of this program.
+    pub log: Option<&'a RefCell<String>>,
 }
 
 /// A program that the kernel refused.
@@ -79,7 +82,13 @@ impl std::fmt::Display for LoadError {
                 )
             }
             _ => match verdict(&self.log) {
-                Some(line) => write!(f, "; the kernel's verifier: {line}"),
+                Some(line) => match unknown_helper(line) {
+                    Some(helper) => {
+                        let (major, minor) = helper.since();
+                        write!(f, "; this needs {} (Linux {major}.{minor})", helper.name())
+                    }
+                    None => write!(f, "; the kernel's verifier: {line}"),
+                },
                 None => Ok(()),
             },
         }
@@ -92,6 +101,12 @@ fn verdict(log: &str) -> Option<&str> {
         .rev()
         .map(str::trim)
         .find(|l| !l.is_empty() && !l.starts_with("processed ") && !l.starts_with("verification time"))
+}
+
+/// The helper that the kernel doesn't have, as in `invalid func unknown#195`.
+fn unknown_helper(verdict: &str) -> Option<Helper> {
+    let rest = verdict.strip_prefix("invalid func unknown#")?;
+    Helper::from_id(rest.trim().parse().ok()?)
 }
 
 /// The last instruction that a verifier's log names, as in `12: (79) r1 = *(u64 *)(r2 +0)`.
@@ -152,11 +167,16 @@ pub fn load(object: &Object, maps: &Maps, options: &LoadOptions<'_>) -> Result<P
         attach_btf_obj_fd: options.attach_btf_obj.map_or(0, |fd| fd.as_raw_fd() as u32),
         ..ProgLoad::default()
     };
+    if let Some(wanted) = options.log {
+        let (_, log) = load_with_log(&mut attr, 2);
+        wanted.borrow_mut().push_str(&log);
+    }
+    (attr.log_level, attr.log_size, attr.log_buf) = (0, 0, 0);
     let first = match sys::bpf_fd(Command::ProgLoad, &mut attr) {
         Ok(fd) => return Ok(Program { fd }),
         Err(error) => error,
     };
-    let (fd, log) = load_with_log(&mut attr);
+    let (fd, log) = load_with_log(&mut attr, 1);
     match fd {
         // Refused once and accepted now: memory was short, or a signal came in between.
         Ok(fd) => Ok(Program { fd }),
@@ -177,13 +197,13 @@ pub fn load(object: &Object, maps: &Maps, options: &LoadOptions<'_>) -> Result<P
 }
 
 /// Load once more, with the verifier's log, in a buffer that grows until the log fits.
-fn load_with_log(attr: &mut ProgLoad) -> (Result<OwnedFd, SysError>, String) {
+fn load_with_log(attr: &mut ProgLoad, level: u32) -> (Result<OwnedFd, SysError>, String) {
     // The kernel refuses buffers above 16 MiB before 5.13.
     const SIZES: [usize; 3] = [64 << 10, 1 << 20, (16 << 20) - 1];
     let mut last = None;
     for size in SIZES {
         let mut log = vec![0_u8; size];
-        attr.log_level = 1;
+        attr.log_level = level;
         attr.log_size = size as u32;
         attr.log_buf = addr_of_mut(&mut log);
         let result = sys::bpf_fd(Command::ProgLoad, attr);
@@ -354,6 +374,11 @@ mod tests {
         assert_eq!(verdict(LOG), Some("R1 invalid mem access 'scalar'"));
         assert_eq!(last_insn(LOG), Some(1));
         assert_eq!(verdict(""), None);
+        assert_eq!(
+            unknown_helper("invalid func unknown#195"),
+            Some(Helper::MapLookupPercpuElem)
+        );
+        assert_eq!(unknown_helper("invalid func unknown#99999"), None);
         assert_eq!(last_insn("unreachable insn 3\n"), None);
     }
 

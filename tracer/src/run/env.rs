@@ -25,6 +25,7 @@ pub struct MachineEnv {
     /// Names of functions that can be traced, with their modules.
     functions: OnceCell<Vec<FunctionName>>,
     only_pid: Option<u32>,
+    named: Vec<(String, String)>,
 }
 
 /// The kernel's types, and prototypes without their first parameter.
@@ -91,7 +92,13 @@ impl MachineEnv {
             symbols: LazySymbols::default(),
             functions: OnceCell::new(),
             only_pid,
+            named: vec![],
         }
+    }
+
+    /// The script's named parameters. Of a name that comes twice the last value counts.
+    pub fn with_parameters(self, named: Vec<(String, String)>) -> MachineEnv {
+        MachineEnv { named, ..self }
     }
 
     /// What the kernel can do.
@@ -314,6 +321,11 @@ impl ScriptEnv for MachineEnv {
         near.sort_unstable();
         near.dedup();
         near.into_iter().take(3).map(|(_, n)| n.to_string()).collect()
+    }
+
+    fn named_parameter(&self, name: &str) -> Option<String> {
+        let found = self.named.iter().rev().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.clone())
     }
 
     fn only_pid(&self) -> Option<u32> {

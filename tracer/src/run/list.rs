@@ -88,6 +88,18 @@ pub fn print(mut out: impl Write, env: &dyn ScriptEnv, pattern: &str, verbose: b
             }
         }
     }
+    if provider.matches("iter") {
+        for name in env.iterators(last) {
+            writeln!(out, "iter:{name}")?;
+            if verbose {
+                let function = FunctionName {
+                    name: format!("bpf_iter_{name}"),
+                    module: None,
+                };
+                parameters(&mut out, env, env.prototype(&function), false)?;
+            }
+        }
+    }
     let whole = Pattern::new(rest);
     for name in FIXED {
         let (kind, event) = name.split_once(':').unwrap_or((name, ""));
@@ -107,6 +119,7 @@ fn full_name(provider: &str) -> String {
         "t" => "tracepoint",
         "rt" => "rawtracepoint",
         "i" => "interval",
+        "it" => "iter",
         "p" => "profile",
         "s" => "software",
         "h" => "hardware",

@@ -2,6 +2,7 @@
 //!
 //! Everything stays attached while [`Loaded`] lives.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -36,6 +37,8 @@ pub struct Loaded {
     pub count: usize,
     /// Remarks about attach points that could not be served.
     pub notes: Vec<String>,
+    /// What the kernel's verifier thinks of each program, if anybody wants to know.
+    log: Option<RefCell<String>>,
 }
 
 struct Waiting {
@@ -77,6 +80,33 @@ impl Loaded {
     /// # Errors
     /// The kernel's.
     pub fn new(compiled: &Compiled, objects: Vec<Object>) -> anyhow::Result<Loaded> {
+        Loaded::with_log(compiled, objects, None)
+    }
+
+    /// [`Loaded::new`] and [`Loaded::attach`], with what the kernel's verifier says of each program, also of one that
+    /// it refuses. Nothing stays attached.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn explained(
+        compiled: &Compiled,
+        objects: Vec<Object>,
+        env: &MachineEnv,
+    ) -> (String, anyhow::Result<()>) {
+        let mut loaded = match Loaded::with_log(compiled, objects, Some(RefCell::default())) {
+            Ok(loaded) => loaded,
+            Err(error) => return (String::new(), Err(error)),
+        };
+        let result = loaded.attach(env);
+        loaded.detach();
+        (loaded.log.take().unwrap_or_default().into_inner(), result)
+    }
+
+    fn with_log(
+        compiled: &Compiled,
+        objects: Vec<Object>,
+        log: Option<RefCell<String>>,
+    ) -> anyhow::Result<Loaded> {
         let mut maps = Maps::default();
         for object in &objects {
             maps.add(&object.maps)?;
@@ -94,6 +124,7 @@ impl Loaded {
             iterators: vec![],
             count: 0,
             notes: vec![],
+            log,
         };
         for (probe, object) in compiled.probes.iter().zip(objects) {
             match kind(probe) {
@@ -110,7 +141,14 @@ impl Loaded {
     }
 
     fn load(&self, object: &Object, options: &LoadOptions<'_>) -> Result<Program, LoadError> {
-        load(object, &self.maps, options)
+        if let Some(log) = &self.log {
+            log.borrow_mut().push_str(&format!("{}:\n", object.name));
+        }
+        let options = LoadOptions {
+            log: self.log.as_ref(),
+            ..*options
+        };
+        load(object, &self.maps, &options)
     }
 
     /// Put a number into the state that all programs see; nothing if none looks at it.
@@ -435,7 +473,7 @@ impl Attacher<'_> {
             attach_type: Some(when),
             attach_btf_id: id.id,
             attach_btf_obj: module.as_ref().map(OwnedFd::as_fd),
-            name: None,
+            ..LoadOptions::default()
         };
         Ok(self.loaded.load(object, &options)?)
     }

@@ -147,6 +147,11 @@ impl<'g, 'a> Body<'g, 'a> {
             Span::Return => self.span_return(),
             Span::None => {}
         }
+        // An iterator's last call has no object.
+        if self.provider == Provider::Iter {
+            let object = self.argument_word(1);
+            self.b.branch_if(Cond::Eq, object, 0, self.out);
+        }
         if let Some(predicate) = &probe.predicate {
             let go_on = self.b.block();
             self.condition(predicate, go_on, self.out);
@@ -267,7 +272,7 @@ impl<'g, 'a> Body<'g, 'a> {
 
     /// Declare a variable for the whole body from within a block: scripts assign it in each branch and use it
     /// after them. It starts as zero.
-    fn declare_for_all(&mut self, name: &str, ty: &Ty) -> Var {
+    pub fn declare_for_all(&mut self, name: &str, ty: &Ty) -> Var {
         let mut var = self.declare(name, ty, false);
         if let Some(scope) = self.scopes.last_mut() {
             scope.remove(name);

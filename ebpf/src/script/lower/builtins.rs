@@ -144,8 +144,14 @@ impl Body<'_, '_> {
             }
             "ctx" => {
                 let r = self.address(&At::Ctx(0));
+                let to = match &self.targets[0].attach {
+                    AttachPoint::Iter { name, .. } if self.targets.len() == 1 => {
+                        self.named_struct(&format!("bpf_iter__{name}"))
+                    }
+                    _ => Ty::None,
+                };
                 let ty = Ty::Ptr {
-                    to: Box::new(Ty::None),
+                    to: Box::new(to),
                     user: false,
                 };
                 Value::num(ty, r)
@@ -169,10 +175,7 @@ impl Body<'_, '_> {
             },
             "kstack" | "ustack" => self.stack(name == "ustack", None, None),
             "retval" => self.retval(span),
-            "args" => {
-                self.error(span, "'args' as a whole is not supported: name a field, 'args.x'");
-                Value::none()
-            }
+            "args" => self.whole_args(span),
             _ => {
                 let digits = name.strip_prefix("arg")?;
                 let n: u8 = digits.parse().ok()?;
@@ -269,6 +272,33 @@ impl Body<'_, '_> {
         Value::num(Ty::Ksym, self.b.load(ctx, off, Size::B8))
     }
 
+    /// `reg("ip")`: a register of the machine as it is at the probe.
+    pub fn machine_register(&mut self, name: &str, span: ast::Span) -> Value {
+        if !matches!(
+            self.provider,
+            Provider::Kprobe
+                | Provider::Kretprobe
+                | Provider::Span
+                | Provider::Profile
+                | Provider::Interval
+                | Provider::Software
+                | Provider::Hardware
+        ) {
+            self.error(span, format!("a {} probe has no registers", self.provider.name()));
+            return Value::none();
+        }
+        let known = registers(self.g.env.features().arch);
+        let Some((_, off)) = known.iter().find(|(n, _)| *n == name) else {
+            let names: Vec<&str> = known.iter().map(|(n, _)| n.as_str()).collect();
+            let d = Diagnostic::error(span, format!("there is no register '{name}'"))
+                .hint(format!("there are {}", names.join(", ")));
+            self.g.report(d);
+            return Value::none();
+        };
+        let ctx = self.b.ctx();
+        Value::num(Ty::U64, self.b.load(ctx, *off, Size::B8))
+    }
+
     /// A stack's id, and for a user's the process that it belongs to.
     pub fn stack(&mut self, user: bool, mode: Option<StackMode>, depth: Option<u32>) -> Value {
         let mode = mode.unwrap_or(self.g.settings.stack_mode);
@@ -310,12 +340,12 @@ impl Body<'_, '_> {
                 self.error(span, format!("only {most} arguments are passed in registers"));
             }
             Provider::Kprobe => return Some(self.b.arg(n, Type::Int)),
-            Provider::Fentry | Provider::Fexit | Provider::RawTracepoint => {
+            Provider::Fentry | Provider::Fexit | Provider::RawTracepoint | Provider::Iter => {
                 let count = self.targets[0]
                     .prototype
                     .map(|p| parameters(&self.g.universe, p).len());
                 if count.is_none_or(|count| usize::from(n) < count) {
-                    return Some(self.b.arg(n, Type::Int));
+                    return Some(self.argument_word(n));
                 }
                 let count = count.unwrap_or(0);
                 self.error(span, format!("there are {count} arguments, counted from 0"));
@@ -323,6 +353,18 @@ impl Body<'_, '_> {
             _ => self.error(span, format!("a {} probe has no arguments", self.provider.name())),
         }
         None
+    }
+
+    /// A word of the context of a program whose arguments are there.
+    pub fn argument_word(&mut self, n: u8) -> Reg {
+        if self.provider != Provider::Iter {
+            return self.b.arg(n, Type::Int);
+        }
+        // Objects of iterators may be null, and the kernel's verifier lets nobody compute with such a pointer. Read
+        // by address it is a number.
+        let ctx = self.address(&At::Ctx(0));
+        let base = self.kernel_base(ctx.into());
+        self.reg(&Value::of(Ty::U64, At::Kernel(base, 8 * i32::from(n))))
     }
 
     /// `retval`
@@ -429,6 +471,46 @@ impl Body<'_, '_> {
             r
         };
         Value::num(ty, r)
+    }
+
+    /// `args`: all that has a value, as a record.
+    fn whole_args(&mut self, span: ast::Span) -> Value {
+        let names: Vec<String> = match (&self.targets[0].attach, self.targets[0].prototype) {
+            (AttachPoint::Tracepoint { category, name }, _) => {
+                let fields = self.g.env.tracepoint_fields(category, name).unwrap_or_default();
+                fields.into_iter().map(|f| f.name).collect()
+            }
+            (_, Some(prototype)) => parameters(&self.g.universe, prototype)
+                .into_iter()
+                .filter(|(_, ty, _)| self.g.universe.to_ty(*ty).in_register())
+                .map(|(name, ..)| name)
+                .collect(),
+            _ => vec![],
+        };
+        if names.is_empty() {
+            self.error(
+                span,
+                format!("a {} probe has no 'args' here", self.provider.name()),
+            );
+            return Value::none();
+        }
+        let each: Vec<(String, Value)> = names
+            .into_iter()
+            .map(|name| {
+                let v = self.argument_field(&Ident {
+                    name: name.clone(),
+                    span,
+                });
+                (name, v)
+            })
+            .collect();
+        let ty = Ty::Record(
+            each.iter()
+                .map(|(name, v)| (name.clone(), v.ty.clone()))
+                .collect(),
+        );
+        let values: Vec<Value> = each.into_iter().map(|(_, v)| v).collect();
+        self.gather(&values, ty)
     }
 
     fn no_argument(&mut self, name: &Ident, names: Vec<String>) -> Value {
@@ -558,5 +640,26 @@ impl Body<'_, '_> {
     /// The clock that `nsecs` without a mode reads.
     pub fn default_clock() -> Clock {
         Clock::Boot
+    }
+}
+
+/// The registers in `struct pt_regs` (arch/x86/include/asm/ptrace.h, `struct user_pt_regs` of arm64), by name and
+/// offset in bytes.
+fn registers(arch: Arch) -> Vec<(String, i32)> {
+    match arch {
+        Arch::X86_64 => [
+            "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di",
+            "orig_ax", "ip", "cs", "flags", "sp", "ss",
+        ]
+        .iter()
+        .enumerate()
+        .map(|(i, name)| ((*name).to_string(), 8 * i as i32))
+        .collect(),
+        Arch::Aarch64 => (0..31)
+            .map(|i| format!("r{i}"))
+            .chain(["sp", "pc", "pstate"].map(String::from))
+            .enumerate()
+            .map(|(i, name)| (name, 8 * i as i32))
+            .collect(),
     }
 }

@@ -6,7 +6,7 @@ use super::value::{At, Dest, Value};
 use crate::ir::{BinOp, Cond, Op, Operand, Reg, Size, Width};
 use crate::isa::Helper;
 use crate::script::Diagnostic;
-use crate::script::ast::{Expr, ExprKind, Ident};
+use crate::script::ast::{Expr, ExprKind, Ident, Provider};
 use crate::script::output::{Action, Stream};
 use crate::script::types::Ty;
 
@@ -41,6 +41,9 @@ const VALUES: &[&str] = &[
     "strlen",
     "strncmp",
     "strcontains",
+    "strstr",
+    "memcmp",
+    "getopt",
 ];
 
 /// Functions that do something.
@@ -60,6 +63,8 @@ const ACTIONS: &[&str] = &[
     "exit",
     "signal",
     "signal_thread",
+    "override",
+    "find",
 ];
 
 impl Body<'_, '_> {
@@ -83,12 +88,13 @@ impl Body<'_, '_> {
         };
         let count = match name.name.as_str() {
             "str" | "buf" | "ntop" | "cgroup_path" => least_most(1, 2),
-            "strncmp" => least_most(3, 3),
-            "strftime" | "strcontains" | "has_key" => least_most(2, 2),
+            "strncmp" | "memcmp" | "find" => least_most(3, 3),
+            "strftime" | "strcontains" | "strstr" | "has_key" => least_most(2, 2),
+            "getopt" => least_most(1, 3),
             "delete" => least_most(1, 2),
             "clear" | "zero" | "pton" | "macaddr" | "ksym" | "usym" | "kaddr" | "cgroupid"
             | "signal_name" | "strerror" | "syscall_name" | "bswap" | "kptr" | "uptr" | "signal"
-            | "signal_thread" | "reg" | "strlen" => least_most(1, 1),
+            | "signal_thread" | "override" | "reg" | "strlen" => least_most(1, 1),
             "time" | "exit" | "nsecs" => least_most(0, 1),
             "kstack" | "ustack" => least_most(0, 2),
             _ => None,
@@ -106,10 +112,13 @@ impl Body<'_, '_> {
             "join" => self.join(args, span),
             "exit" => self.exit(args, span),
             "cat" => self.formatted("cat", args, span, |format, args| Action::Cat { format, args }),
-            "system" => self.formatted("system", args, span, |format, args| Action::System {
-                format,
-                args,
-            }),
+            "system" => {
+                self.g.needs_unsafe("system", span);
+                self.formatted("system", args, span, |format, args| Action::System {
+                    format,
+                    args,
+                });
+            }
             "time" => {
                 let format = match args.first() {
                     None => "%H:%M:%S\n".to_string(),
@@ -152,7 +161,31 @@ impl Body<'_, '_> {
                     }
                 };
             }
+            "find" => {
+                let (Some((map, None)), ExprKind::Variable(out)) =
+                    (self.map_argument(&args[0]), &args[2].kind)
+                else {
+                    self.error(span, "find() takes a map, a key and a variable");
+                    return Value::none();
+                };
+                let found = self.map_has_key(&map, &args[1], span);
+                if self.lookup(out).is_none() {
+                    // It is there, as zero, where nothing is found.
+                    let ty = self.dry(|s| s.map_read(&map, Some(&args[1]), span).ty);
+                    self.declare_for_all(out, &ty);
+                }
+                let (yes, done) = (self.b.block(), self.b.block());
+                self.branch_truth(&found, yes, done);
+                self.b.switch_to(yes);
+                let v = self.map_read(&map, Some(&args[1]), span);
+                self.assign(out, &v, args[2].span);
+                self.b.jump(done);
+                self.b.switch_to(done);
+                return found;
+            }
+            "override" => self.override_return(&args[0], span),
             "signal" | "signal_thread" => {
+                self.g.needs_unsafe(&name.name, span);
                 let v = self.expr(&args[0]);
                 let n = self.num(&v);
                 let helper = if name.name == "signal" {
@@ -317,7 +350,16 @@ impl Body<'_, '_> {
             }
             "kstack" | "ustack" if !args.is_empty() => return self.stack_call(func == "ustack", args),
             "strncmp" => return self.strncmp(args),
-            "strcontains" => return self.strcontains(args, span),
+            "strcontains" => return self.strcontains(args),
+            "strstr" => return self.strstr(args),
+            "memcmp" => return self.memcmp(args),
+            "getopt" => return self.getopt(args),
+            "reg" => {
+                let Some(register) = self.written_text(&args[0]) else {
+                    return Value::none();
+                };
+                return self.machine_register(&register, args[0].span);
+            }
             "strlen" => return self.strlen(&args[0]),
             _ => {}
         }
@@ -348,7 +390,7 @@ impl Body<'_, '_> {
     }
 
     /// The text of an argument that must be written out.
-    fn written_text(&mut self, e: &Expr) -> Option<String> {
+    pub fn written_text(&mut self, e: &Expr) -> Option<String> {
         match &e.kind {
             ExprKind::String(text) => Some(String::from_utf8_lossy(text).into_owned()),
             _ => {
@@ -589,133 +631,16 @@ impl Body<'_, '_> {
         Value::of(Ty::Inet, At::Mem(base, 0))
     }
 
-    fn text_argument(&mut self, e: &Expr) -> Option<(Value, u32)> {
+    /// `override(value)`: the function isn't run, it returns this.
+    fn override_return(&mut self, e: &Expr, span: ast::Span) {
+        if self.provider != Provider::Kprobe {
+            return self.error(span, "only a kprobe can override what a function returns");
+        }
+        self.g.needs_unsafe("override", span);
         let v = self.expr(e);
-        match v.ty {
-            Ty::Str { len } => Some((v, len)),
-            Ty::None => None,
-            ref ty => {
-                let message = format!("this is {ty}, not text");
-                self.error(e.span, message);
-                None
-            }
-        }
-    }
-
-    /// 0 if the first bytes are the same, else 1.
-    fn strncmp(&mut self, args: &[Expr]) -> Value {
-        let a = self.text_argument(&args[0]);
-        let b = self.text_argument(&args[1]);
-        let n = self.expr(&args[2]).constant();
-        let (Some((a, la)), Some((b, lb))) = (a, b) else {
-            return Value::none();
-        };
-        let Some(n @ 0..=4096) = n else {
-            self.error(args[2].span, "strncmp() takes a constant length");
-            return Value::none();
-        };
-        let dst = self.b.int();
-        let (same, other, done) = (self.b.block(), self.b.block(), self.b.block());
-        self.branch_text(&a, la, &b, lb, Some(n as u32), same, other);
-        for (block, result) in [(same, 0), (other, 1)] {
-            self.b.switch_to(block);
-            self.b.mov(dst, result);
-            self.b.jump(done);
-        }
-        self.b.switch_to(done);
-        Value::num(Ty::U64, dst)
-    }
-
-    /// Walk over the bytes of text: `body` gets the position and its address, and the block to leave for.
-    fn each_byte(
-        &mut self,
-        base: Reg,
-        off: i32,
-        len: u32,
-        span: ast::Span,
-        body: impl FnOnce(&mut Self, Reg, Reg, crate::ir::Block),
-    ) -> Reg {
-        let i = self.b.int();
-        self.b.mov(i, 0);
-        let (header, inside, next, done) = (self.b.block(), self.b.block(), self.b.block(), self.b.block());
-        self.b.jump(header);
-        self.b.bound(header, len + 1, done);
-        self.b.switch_to(header);
-        self.b.branch(Cond::Lt, i, i64::from(len), inside, done);
-        self.b.switch_to(inside);
-        let at = self.b.add(base, i);
-        let at = if off == 0 {
-            at
-        } else {
-            self.b.add(at, i64::from(off))
-        };
-        body(self, i, at, done);
-        self.b.jump(next);
-        self.b.switch_to(next);
-        self.push_bin(BinOp::Add, i, 1);
-        self.b.jump(header);
-        self.b.switch_to(done);
-        let _ = span;
-        i
-    }
-
-    fn strlen(&mut self, e: &Expr) -> Value {
-        let Some((v, len)) = self.text_argument(e) else {
-            return Value::none();
-        };
-        if let At::Text(text) = &v.at {
-            return Value {
-                literal: true,
-                ..Value::num(Ty::I64, text.len() as i64)
-            };
-        }
-        let ty = v.ty.clone();
-        let (base, off) = self.in_memory(&v, &ty);
-        let n = self.each_byte(base, off, len, e.span, |s, _, at, done| {
-            let byte = s.b.load(at, 0, Size::B1);
-            s.b.branch_if(Cond::Eq, byte, 0, done);
-        });
-        Value::num(Ty::U64, n)
-    }
-
-    /// `strcontains(haystack, needle)`, the needle written out.
-    fn strcontains(&mut self, args: &[Expr], span: ast::Span) -> Value {
-        let Some((hay, len)) = self.text_argument(&args[0]) else {
-            return Value::none();
-        };
-        let needle = match self.text_argument(&args[1]) {
-            Some((Value { at: At::Text(t), .. }, _)) => t,
-            Some(_) => {
-                self.error(
-                    args[1].span,
-                    "strcontains() takes a text to look for that is written out",
-                );
-                return Value::none();
-            }
-            None => return Value::none(),
-        };
-        if let At::Text(text) = &hay.at {
-            let found = needle.is_empty() || text.windows(needle.len()).any(|w| w == needle);
-            return Value::num(Ty::Bool, i64::from(found));
-        }
-        let ty = hay.ty.clone();
-        let (base, off) = self.in_memory(&hay, &ty);
-        let found = self.b.int();
-        let (Some(places), false) = ((len + 1).checked_sub(needle.len() as u32), needle.is_empty()) else {
-            return Value::num(Ty::Bool, i64::from(needle.is_empty()));
-        };
-        self.b.mov(found, 0);
-        self.each_byte(base, off, places, span, |s, _, at, done| {
-            let next = s.b.block();
-            for (j, byte) in needle.iter().enumerate() {
-                let x = s.b.load(at, j as i32, Size::B1);
-                s.b.branch_if(Cond::Ne, x, i64::from(*byte), next);
-            }
-            s.b.mov(found, 1);
-            s.b.jump(done);
-            s.b.switch_to(next);
-        });
-        Value::num(Ty::Bool, found)
+        let n = self.num(&v);
+        let ctx = self.b.ctx();
+        self.b.call_void(Helper::OverrideReturn, vec![ctx.into(), n]);
     }
 
     // The script's own functions.

@@ -82,9 +82,8 @@ impl Body<'_, '_> {
         match &e.kind {
             ExprKind::Integer(n) => match i64::try_from(*n) {
                 Ok(n) => Value {
-                    ty: Ty::I64,
-                    at: At::Num(n.into()),
                     literal: true,
+                    ..Value::num(Ty::I64, n)
                 },
                 Err(_) => Value::num(Ty::U64, *n as i64),
             },
@@ -217,7 +216,7 @@ impl Body<'_, '_> {
     }
 
     /// Values side by side in memory.
-    fn gather(&mut self, values: &[Value], ty: Ty) -> Value {
+    pub fn gather(&mut self, values: &[Value], ty: Ty) -> Value {
         let (_, base) = self.temp(&ty);
         if super::value::has_gaps(&ty) || ty.size() == 0 {
             self.zero(base, 0, ty.size().max(1));
@@ -498,6 +497,7 @@ impl Body<'_, '_> {
             _ => BinOp::Shr,
         };
         let divides = matches!(op, BinaryOp::Div | BinaryOp::Mod);
+        let user = a.user.or(b.user);
         let x = self.reg(a);
         let y = self.num(b);
         let n = match y {
@@ -509,7 +509,10 @@ impl Body<'_, '_> {
             Operand::Reg(divisor) if divides => self.division(bin, x, divisor, span),
             y => self.b.bin(bin, Width::W64, x, y),
         };
-        Value::num(ty, n)
+        Value {
+            user,
+            ..Value::num(ty, n)
+        }
     }
 
     /// Division by a number that may be zero: the result is 0 then, and it is counted.

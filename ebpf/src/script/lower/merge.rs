@@ -40,8 +40,8 @@ pub fn merge(a: &Ty, b: &Ty) -> Option<Ty> {
                 .map(|((na, a), (nb, b))| (na == nb).then(|| Some((na.clone(), merge(a, b)?)))?)
                 .collect::<Option<_>>()?,
         ),
-        // Pointers to different things are pointers.
-        (Ty::Ptr { user, .. }, Ty::Ptr { .. }) => Ty::Ptr {
+        // Pointers to different things are pointers, but where they point to decides how they are followed.
+        (Ty::Ptr { user, .. }, Ty::Ptr { user: other, .. }) if user == other => Ty::Ptr {
             to: Box::new(Ty::None),
             user: *user,
         },

@@ -12,7 +12,7 @@
 //! | `place` | fields, elements, pointers, casts |
 //! | `maps` | entries of maps, aggregations |
 //! | `events` | what is reported to the runtime |
-//! | `builtins`, `calls` | names and functions of the language |
+//! | `builtins`, `calls`, `text`, `options` | names and functions of the language |
 //! | `constants` | C's `#define`s that scripts use |
 //! | `value` | values in registers and memory |
 //! | `format` | printf formats |
@@ -29,8 +29,10 @@ mod expr;
 mod format;
 mod maps;
 mod merge;
+mod options;
 mod place;
 mod points;
+mod text;
 mod value;
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,7 +41,8 @@ use super::ast;
 use super::diagnostic::Diagnostic;
 use super::env::ScriptEnv;
 use super::output::{
-    Compiled, Config, ErrorKind, ErrorSite, EventInfo, MapInfo, Missing, Note, Probe, StackMap, ValueTy,
+    Compiled, Config, ErrorKind, ErrorSite, EventInfo, MapInfo, Missing, Note, Probe, ScriptOption, StackMap,
+    ValueTy,
 };
 use super::resolve::Universe;
 use super::types::Ty;
@@ -80,6 +83,8 @@ pub fn compile(script: &ast::Script, env: &dyn ScriptEnv) -> Result<Compiled, Ve
         events: vec![],
         errors: vec![],
         stacks: BTreeMap::new(),
+        options: vec![],
+        dangerous: vec![],
         probe_names: vec![],
         zeros: 8,
     };
@@ -89,7 +94,14 @@ pub fn compile(script: &ast::Script, env: &dyn ScriptEnv) -> Result<Compiled, Ve
     settle(&mut global, &points);
     global.unassigned_maps();
     diagnostics.append(&mut global.diagnostics);
-    diagnostics.dedup();
+    // What several probes or places of a macro have in common is said once.
+    let mut seen: Vec<Diagnostic> = vec![];
+    for d in diagnostics {
+        if !seen.contains(&d) {
+            seen.push(d);
+        }
+    }
+    let diagnostics = seen;
     let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(Diagnostic::is_error);
     if errors.is_empty() {
         Ok(global.finish(warnings))
@@ -218,6 +230,8 @@ pub struct Global<'a> {
     pub events: Vec<EventInfo>,
     pub errors: Vec<ErrorSite>,
     pub stacks: BTreeMap<u32, StackMap>,
+    options: Vec<ScriptOption>,
+    dangerous: Vec<Note>,
     pub probe_names: Vec<String>,
     /// Bytes of the value of [`ZEROS`].
     pub zeros: u32,
@@ -267,6 +281,8 @@ impl Global<'_> {
         self.errors.clear();
         self.probe_names.clear();
         self.stacks.clear();
+        self.options.clear();
+        self.dangerous.clear();
         self.map_index = self
             .maps
             .keys()
@@ -333,6 +349,32 @@ impl Global<'_> {
         }
     }
 
+    /// Note an option of the script's. The same name may be asked for again, but not with another default.
+    pub fn add_option(&mut self, option: ScriptOption) -> Result<(), String> {
+        match self.options.iter().find(|o| o.name == option.name) {
+            None => self.options.push(option),
+            Some(known) if known.default != option.default => {
+                return Err(format!(
+                    "the option '{}' has another default elsewhere",
+                    option.name
+                ));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Note a call that the user must allow.
+    pub fn needs_unsafe(&mut self, function: &str, span: ast::Span) {
+        let note = Note {
+            span: ir_span(span),
+            message: format!("{function}() changes what the system does; allow it with --unsafe"),
+        };
+        if !self.dangerous.contains(&note) {
+            self.dangerous.push(note);
+        }
+    }
+
     /// The stack trace map for so many frames.
     pub fn stack_map(&mut self, depth: u32) -> MapDecl {
         let map = StackMap {
@@ -372,6 +414,8 @@ impl Global<'_> {
             stacks: self.stacks.into_values().collect(),
             probe_names: self.probe_names,
             config: self.settings.config,
+            options: self.options,
+            dangerous: self.dangerous,
             warnings: warnings
                 .into_iter()
                 .map(|w| Note {

@@ -307,12 +307,22 @@ impl Body<'_, '_> {
                 if let Some(n) = v.constant() {
                     return Value::num(ty.clone(), extend(n, &ty));
                 }
+                let user = match from {
+                    Ty::Ptr { user, .. } => Some(*user),
+                    _ => v.user,
+                };
                 let n = self.reg(&v);
                 let n = self.cut(n, &plain(&ty));
-                Value::num(ty, n)
+                Value {
+                    user,
+                    ..Value::num(ty, n)
+                }
             }
             (Ty::Ptr { to, user }, from) if from.in_register() => {
-                let user = *user || matches!(from, Ty::Ptr { user: true, .. }) || self.user_space();
+                let user = match from {
+                    Ty::Ptr { user: from, .. } => *user || *from,
+                    _ => *user || v.user.unwrap_or(self.user_space()),
+                };
                 let n = self.num(&v);
                 let to = to.clone();
                 Value::num(Ty::Ptr { to, user }, n)

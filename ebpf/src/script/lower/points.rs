@@ -187,7 +187,21 @@ fn places(global: &Global<'_>, point: &ast::AttachPoint) -> Places {
                 })
             }
         }
-        (Provider::Iter, _) => refuse("iterators are not supported yet".into()),
+        (Provider::Iter, [pattern, pin @ ..]) if pin.len() <= 1 => {
+            if pin.first().is_some_and(|pin| !pin.is_empty()) {
+                return refuse("iterators are read at once, they can't be pinned".into());
+            }
+            let place = |name: String| Place {
+                // What the kernel's verifier takes as the program's arguments.
+                prototype: env.prototype(&FunctionName {
+                    name: format!("bpf_iter_{name}"),
+                    module: None,
+                }),
+                name: format!("iter:{name}"),
+                attach: AttachPoint::Iter { name, pin: None },
+            };
+            Ok(env.iterators(pattern).into_iter().map(place).collect())
+        }
         (
             Provider::Uprobe
             | Provider::Uretprobe

@@ -37,6 +37,8 @@ pub struct Value {
     pub at: At,
     /// A number that the script writes: it takes the sign of what it meets.
     pub literal: bool,
+    /// Of a number that was made of an address: whether that is one of user space.
+    pub user: Option<bool>,
 }
 
 /// Where a value is wanted. A hint: who makes the value may put it there.
@@ -59,6 +61,7 @@ impl Value {
             ty,
             at,
             literal: false,
+            user: None,
         }
     }
 

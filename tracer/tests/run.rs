@@ -89,6 +89,64 @@ fn printing_clearing_and_zeroing_maps() {
 }
 
 #[test]
+fn loops_over_maps_see_every_entry_and_share_variables() {
+    or_skip!("loops_over_maps_see_every_entry_and_share_variables");
+    let program = r#"BEGIN {
+        @m["a"] = 1; @m["b"] = 2; @m["c"] = 3; @n[1, 2] = 5;
+        $sum = 0; $text = "";
+        for ($kv : @m) { $sum += $kv.1; if ($kv.1 == 2) { $text = $kv.0; continue; } }
+        printf("%d %s %d\n", $sum, $text, len(@m));
+        for ($kv : @n) { print($kv); }
+        @c["x"] = count(); @c["x"] = count();
+        for ($kv : @c) { printf("%s %d\n", $kv.0, $kv.1); }
+        $rounds = 0;
+        for ($a : @m) { for ($b : @m) { $rounds++; if ($rounds == 7) { break; } } delete(@m, $a.0); }
+        printf("%d %d\n", $rounds, len(@m));
+        for ($kv : @n) { exit(3); }
+        printf("not reached\n"); }
+        END { clear(@n); clear(@c); }"#;
+    let output = run(&["-q", "-e", program]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.contains("bpf_for_each_map_elem (Linux 5.13)") {
+        eprintln!(
+            "ktrail-test-skip: loops_over_maps_see_every_entry_and_share_variables: the kernel is older than 5.13"
+        );
+        return;
+    }
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(stdout, "6 b 3\n((1, 2), 5)\nx 2\n6 0\n\n\n", "{stderr}");
+}
+
+#[test]
+fn iterators_and_options_and_whole_arguments() {
+    or_skip!("iterators_and_options_and_whole_arguments");
+    let output = run(&[
+        "-q",
+        "-e",
+        r#"iter:task /args.task->pid == getopt("pid", 0)/ { printf("%s %d\n", ctx->task->comm, args.task->pid); }"#,
+        "--",
+        &format!("--pid={}", std::process::id()),
+    ]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let expected = format!(" {}\n", std::process::id());
+    assert!(stdout.contains(&expected), "{stdout}{stderr}");
+    let whole = printed("tracepoint:sched:sched_switch { print(args); exit(); }");
+    assert!(whole.starts_with("{ .prev_comm = "), "{whole}");
+    assert!(whole.contains(", .next_prio = "), "{whole}");
+    let unknown = run(&[
+        "-e",
+        r#"BEGIN { print(getopt("depth", 5, "How deep")); exit(); }"#,
+        "--",
+        "--dpth=3",
+    ]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(said.contains("--depth=5  How deep"), "{said}");
+}
+
+#[test]
 fn timers_fire_and_events_keep_their_order() {
     or_skip!("timers_fire_and_events_keep_their_order");
     let program = r#"interval:ms:20 { @n++; printf("%d\n", @n); if (@n == 5) { exit(); } }"#;

@@ -323,6 +323,11 @@ impl Emitter {
             Arg::Imm(value) => self.constant(to, value),
             Arg::Frame(frame, off) => self.frame_address(to, frame, off),
             Arg::Map(map, value_off) => self.map(to, map, value_off),
+            Arg::Func(func) => {
+                self.code.calls.push((self.code.insns.len(), func));
+                self.put(op::LD_IMM64, to, op::PSEUDO_FUNC, 0, 0);
+                self.put(0, 0, 0, 0, 0);
+            }
             Arg::Spilled(frame) => {
                 let (base, off) = self.place(Base::Frame(frame), 0);
                 self.put(op::LDX | op::MEM | op::DW, to, base, off, 0);

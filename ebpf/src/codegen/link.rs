@@ -68,7 +68,7 @@ fn callees(program: &Program) -> Vec<Vec<usize>> {
                 .iter()
                 .flat_map(|&b| &func.blocks[b].insts)
                 .filter_map(|inst| match inst.op {
-                    Op::CallFn { func, .. } => Some(func.0 as usize),
+                    Op::CallFn { func, .. } | Op::Each { func, .. } => Some(func.0 as usize),
                     _ => None,
                 })
                 .collect();

@@ -623,6 +623,14 @@ impl Lower<'_> {
                     self.extend(V(dst.0), V(dst.0), Size::B4, true);
                 }
             }
+            Op::Each { dst, map, func } => {
+                let args = vec![Arg::Map(map, None), Arg::Func(func), Arg::Imm(0), Arg::Imm(0)];
+                self.push(Mop::Call {
+                    callee: Callee::Helper(Helper::ForEachMapElem),
+                    args,
+                    dst: dst.map(|r| V(r.0)),
+                });
+            }
             Op::CallFn { dst, func, ref args } => {
                 let args = args.iter().map(|arg| self.arg(*arg)).collect();
                 self.push(Mop::Call {

@@ -56,6 +56,8 @@ pub enum Arg {
     Frame(Frame, i32),
     /// A map, or an address in its first value.
     Map(MapRef, Option<u32>),
+    /// The address of a function, for the kernel to call.
+    Func(FuncRef),
     /// What a register held before it was spilled there.
     Spilled(Frame),
 }

@@ -200,6 +200,7 @@ impl Pass {
             | Op::MapAddr { .. }
             | Op::MapData { .. }
             | Op::Ctx { .. }
+            | Op::Each { .. }
             | Op::Arg { .. } => {}
         }
     }

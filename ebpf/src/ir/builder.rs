@@ -48,6 +48,11 @@ impl Builder {
         self.func
     }
 
+    /// The function's name.
+    pub fn name(&self) -> &str {
+        &self.func.name
+    }
+
     /// Operations from here on come from `span`.
     pub fn at(&mut self, span: Span) {
         self.span = span;

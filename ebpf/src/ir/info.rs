@@ -21,7 +21,7 @@ impl Op {
             | Op::PacketOpen { dst, .. }
             | Op::PacketLoad { dst, .. } => Some(dst),
             Op::Atomic { fetch, .. } => fetch,
-            Op::Call { dst, .. } | Op::CallFn { dst, .. } => dst,
+            Op::Call { dst, .. } | Op::CallFn { dst, .. } | Op::Each { dst, .. } => dst,
             Op::Store { .. } | Op::KernelRead { .. } => None,
         }
     }
@@ -53,6 +53,7 @@ impl Op {
             | Op::MapAddr { .. }
             | Op::MapData { .. }
             | Op::Ctx { .. }
+            | Op::Each { .. }
             | Op::Arg { .. } => {}
             Op::PacketOpen { start, .. } => f(*start),
             Op::PacketLoad { packet, off, .. } => {

@@ -319,6 +319,14 @@ pub enum Op {
         helper: Helper,
         args: Vec<Operand>,
     },
+    /// Call a function of the program for each entry of a map (5.13+), until it returns something else than 0. It takes
+    /// the map (as a number), the address of the key (a kernel address), that of the value, and 0. `dst` is how
+    /// many entries it was called for.
+    Each {
+        dst: Option<Reg>,
+        map: MapRef,
+        func: FuncRef,
+    },
     /// Call another function of the program (a BPF-to-BPF call).
     CallFn {
         dst: Option<Reg>,

@@ -53,6 +53,7 @@ fn wide(insn: Insn, next: Insn, at: usize, symbols: &dyn Symbols) -> String {
         (None, 0) => format!("r{} = {value:#x} ll", insn.dst),
         (None, op::PSEUDO_MAP_FD) => format!("r{} = map[fd:{}]", insn.dst, insn.imm),
         (None, op::PSEUDO_MAP_VALUE) => format!("r{} = map[fd:{}][0]+{}", insn.dst, insn.imm, next.imm),
+        (None, op::PSEUDO_FUNC) => format!("r{} = fn {:+}", insn.dst, insn.imm),
         (None, src) => format!("r{} = pseudo({src}) {value:#x} ll", insn.dst),
     }
 }

@@ -37,6 +37,8 @@ pub enum ArgKind {
     KernelAddr,
     /// A user-space address, or an integer that is one.
     UserAddr,
+    /// A function of the program, which the helper calls: [`crate::ir::Op::Each`].
+    Func,
     /// A ring buffer record, which the helper consumes.
     Record,
 }
@@ -133,6 +135,7 @@ helpers! {
     RingbufSubmit = 132, "bpf_ringbuf_submit", (5, 8), [Record, Int] => R::Void;
     RingbufDiscard = 133, "bpf_ringbuf_discard", (5, 8), [Record, Int] => R::Void;
     RingbufQuery = 134, "bpf_ringbuf_query", (5, 8), [Map, Int] => R::Int;
+    ForEachMapElem = 164, "bpf_for_each_map_elem", (5, 13), [Map, Func, Const, Int] => R::Int;
     GetFuncIp = 173, "bpf_get_func_ip", (5, 15), [Ctx] => R::Int;
     GetAttachCookie = 174, "bpf_get_attach_cookie", (5, 15), [Ctx] => R::Int;
     GetFuncArg = 183, "bpf_get_func_arg", (5, 17), [Ctx, Int, U64Out] => R::Int;

@@ -460,6 +460,8 @@ pub enum ErrorKind {
     LostAction,
     /// More calls of a `span` probe's functions were under way than can be measured at once.
     SpanFull,
+    /// A stack was not kept: another one has its place in the table of stacks.
+    StackLost,
     /// A loop was left because it had run its most rounds.
     LoopBound(u32),
     /// An array index was out of range; the result is 0.

@@ -292,6 +292,7 @@ impl Interpreter<'_> {
                     frame.set(dst, result);
                 }
             }
+            Op::Each { .. } => return Err("visiting a map's entries is not simulated".into()),
             Op::CallFn { .. } => return Err("a call is not simple".into()),
         }
         Ok(())

@@ -184,6 +184,7 @@ impl Kernel {
             },
             Helper::GetStackid
             | Helper::OverrideReturn
+            | Helper::ForEachMapElem
             | Helper::GetStack
             | Helper::GetCurrentTask
             | Helper::GetFuncIp

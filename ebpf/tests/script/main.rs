@@ -2,4 +2,5 @@
 
 mod env;
 mod programs;
+mod random;
 mod semantics;

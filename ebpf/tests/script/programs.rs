@@ -29,7 +29,7 @@ fn generates(text: &str, compiled: &Compiled, features: &Features) {
 }
 
 /// Scripts that compile, one a line.
-const GOOD: &[&str] = &[
+pub const GOOD: &[&str] = &[
     r#"BEGIN { printf("hello\n"); exit(); }"#,
     r#"kprobe:tcp_connect { @[comm] = count(); } interval:s:3 { print(@); clear(@); }"#,
     r#"kprobe:tcp_connect { @start[tid] = nsecs; } kretprobe:tcp_connect /@start[tid]/ { @ns = avg(nsecs - @start[tid]); delete(@start, tid); }"#,
@@ -70,6 +70,8 @@ const GOOD: &[&str] = &[
     r#"BEGIN { @a["longer than the other"] = 1; @a["short"] = 2; $s = "a"; $s = "longer"; @t = $s; @t = "the longest of all"; }"#,
     r#"config = { max_map_keys = 10; print_maps_on_exit = false } BEGIN { @[1] = 1; }"#,
     r#"BEGIN { if (pid > 5) { $n = sizeof({ if (1) { $q = comm; } 5 }); $v = "abc"; } else { $v = comm; } print(($n, $v)); }"#,
+    r#"BEGIN { @m[1, "a"] = 5; $s = 0; $t = ""; for ($kv : @m) { $s += $kv.1; $t = $kv.0.1; if ($s > 9) { break; } } print(($s, $t, len(@m))); }"#,
+    r#"kprobe:tcp_connect { @c[comm] = count(); for ($a : @c) { for ($b : @c) { if ($a.1 < $b.1) { exit(); } } print($a); } return; }"#,
     r#"iter:task { print((args.len, arg1)); @[ctx] = count(); }"#,
     r#"tracepoint:sched:sched_switch { print(args); $a = args; print($a.prev_pid); } fentry:tcp_connect { print(args); }"#,
     r#"kprobe:tcp_connect { print((reg("ip"), reg("sp"))); if (find(@m, 5, $v)) { print($v); } @m[5] = 1; }"#,
@@ -140,6 +142,39 @@ const BAD: &[(&str, &str)] = &[
         "tracepoint:syscalls:sys_enter_openat { $p = args.filename; $p = (int8 *)curtask; }",
         "int8 __user *, so it can't hold int8 *",
     ),
+    (
+        "BEGIN { @x = 1; for ($kv : @x) { print($kv); } }",
+        "'@x' has no keys to visit",
+    ),
+    (
+        "BEGIN { @h[1] = hist(5); for ($kv : @h) { print($kv); } }",
+        "can be printed only",
+    ),
+    (
+        "kprobe:tcp_connect { @m[1] = 1; for ($kv : @m) { print(arg0); } }",
+        "can't reach the probe's arguments",
+    ),
+    (
+        "span:tcp_connect { @m[1] = 1; for ($kv : @m) { print(duration); } }",
+        "can't reach the probe's arguments",
+    ),
+    (
+        "span:tcp_connect { @m[1] = 1; for ($kv : @m) { print(arg1); } }",
+        "can't reach the probe's arguments",
+    ),
+    (
+        "BEGIN { @m[1] = 1; for ($kv : @m) { print(kstack); } }",
+        "can't reach the probe's arguments",
+    ),
+    (
+        "BEGIN { @m[1] = 1; for ($kv : @m) { $kv = 5; } }",
+        "can't be assigned to",
+    ),
+    (
+        "fn f() : int64 { for ($kv : @m) { return 1; } return 2; } BEGIN { @m[1] = 1; print(f()); }",
+        "can't be left from within a loop",
+    ),
+    ("BEGIN { print(len(5)); }", "len() takes a map"),
     ("BEGIN { print(args); }", "has no 'args'"),
     ("BEGIN { break; }", "not inside of a loop"),
     (

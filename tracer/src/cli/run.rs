@@ -164,7 +164,7 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         }
     }
     let env = MachineEnv::new(args.pid).with_parameters(parameters.named.clone());
-    let features = env.machine_features()?;
+    let features = env.codegen_features()?;
     let compiled = match script::compile(&script, &env) {
         Ok(compiled) => compiled,
         Err(diagnostics) => {

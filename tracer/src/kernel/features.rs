@@ -9,7 +9,8 @@ use std::fs;
 
 use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
 use ktrail_ebpf::ir::{
-    AtomicOp, BinOp, Builder, MapDecl, MapKind, Op, Operand, Program as IrProgram, ProgramKind, Size, Width,
+    AtomicOp, BinOp, Builder, Cond, MapDecl, MapKind, Op, Operand, Program as IrProgram, ProgramKind, Size,
+    Width,
 };
 use ktrail_ebpf::isa::Helper;
 use ktrail_ebpf::kernel::{Features as CodegenFeatures, Space, Types};
@@ -74,13 +75,7 @@ impl Features {
     /// If it lacks what every use of ktrail needs: it is older than 5.8, or nobody may load programs.
     pub fn probe(btf: &KernelBtf) -> Result<Features, Lacking> {
         let release = release();
-        supported(&release)?;
-        if let Some(lacking) = super::doctor::locked_down() {
-            return Err(lacking);
-        }
-        // Before 5.11 even the first map may be over the limit of locked memory.
-        raise_limits();
-        ring_buffer()?;
+        usable(&release)?;
         let codegen = codegen_features(btf);
         let kprobe = Kprobe::detect().map(|mut how| {
             how.cookies = codegen.attach_cookie;
@@ -94,10 +89,38 @@ impl Features {
         })
     }
 
+    /// What scripts are compiled by, found without the kernel's types: reading those takes more time and memory than
+    /// all the rest of a small script.
+    ///
+    /// # Errors
+    /// As [`Features::probe`].
+    pub fn for_scripts() -> Result<CodegenFeatures, Lacking> {
+        usable(&release())?;
+        Ok(CodegenFeatures {
+            atomic_fetch: loads(atomic_fetch),
+            cpu_v4: loads(signed_division),
+            may_goto: loads(long_loop),
+            get_func_ip: loads(|b| asks_context(b, Helper::GetFuncIp)),
+            attach_cookie: loads(|b| asks_context(b, Helper::GetAttachCookie)),
+            ..CodegenFeatures::default()
+        })
+    }
+
     /// True if one link can serve entry and return together (6.10+). Tries it.
     pub fn kprobe_session(&self) -> bool {
         prove_kprobe_multi(&self.codegen, Multi::Session).is_ok()
     }
+}
+
+/// What every use of ktrail needs.
+fn usable(release: &str) -> Result<(), Lacking> {
+    supported(release)?;
+    if let Some(lacking) = super::doctor::locked_down() {
+        return Err(lacking);
+    }
+    // Before 5.11 even the first map may be over the limit of locked memory.
+    raise_limits();
+    ring_buffer()
 }
 
 /// Refuse kernels that are too old. One whose release can't be read is taken as new.
@@ -176,6 +199,7 @@ fn loads(body: fn(&mut Builder) -> Operand) -> bool {
     let all = CodegenFeatures {
         atomic_fetch: true,
         cpu_v4: true,
+        may_goto: true,
         ..CodegenFeatures::default()
     };
     let object = generate(&all, body);
@@ -204,6 +228,24 @@ fn signed_division(b: &mut Builder) -> Operand {
     let a = b.call(Helper::KtimeGetNs, Vec::new());
     let c = b.call(Helper::KtimeGetNs, Vec::new());
     b.bin(BinOp::SDiv, Width::W64, a, c).into()
+}
+
+/// A helper that takes nothing but the context.
+fn asks_context(b: &mut Builder, helper: Helper) -> Operand {
+    let ctx = b.ctx();
+    b.call(helper, vec![ctx.into()]).into()
+}
+
+/// A loop of more rounds than the kernel's verifier is asked to walk through.
+fn long_loop(b: &mut Builder) -> Operand {
+    let (header, done) = (b.block(), b.block());
+    b.jump(header);
+    b.bound(header, 1 << 20, done);
+    b.switch_to(header);
+    let r = b.call(Helper::GetPrandomU32, Vec::new());
+    b.branch(Cond::Eq, r, 0, done, header);
+    b.switch_to(done);
+    0.into()
 }
 
 /// Whether the kernel knows kprobe-multi and was built with it.

@@ -12,6 +12,7 @@ pub mod places;
 pub mod probeable;
 pub mod process;
 pub mod program;
+mod program_btf;
 pub mod ring;
 pub mod symbols;
 pub mod sys;

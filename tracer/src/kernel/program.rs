@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use ktrail_ebpf::codegen::{Object, is_own_map};
 use ktrail_ebpf::ir::{ProgramKind, Span};
-use ktrail_ebpf::isa::{Helper, Insn};
+use ktrail_ebpf::isa::{Helper, Insn, op};
 
 use super::maps::{Map, MapError, Maps};
+use super::program_btf::ProgramBtf;
 use super::sys::{self, Command, ObjInfo, ProgLoad, ProgTestRun, SysError, addr_of, addr_of_mut};
 
 /// How a program will be attached, where the kernel wants to know when it loads, numbered as
@@ -105,6 +106,10 @@ fn verdict(log: &str) -> Option<&str> {
 
 /// The helper that the kernel doesn't have, as in `invalid func unknown#195`.
 fn unknown_helper(verdict: &str) -> Option<Helper> {
+    // A function's address, which only this helper takes, is older kernels' first trouble.
+    if verdict == "unrecognized bpf_ld_imm64 insn" {
+        return Some(Helper::ForEachMapElem);
+    }
     let rest = verdict.strip_prefix("invalid func unknown#")?;
     Helper::from_id(rest.trim().parse().ok()?)
 }
@@ -167,6 +172,26 @@ pub fn load(object: &Object, maps: &Maps, options: &LoadOptions<'_>) -> Result<P
         attach_btf_obj_fd: options.attach_btf_obj.map_or(0, |fd| fd.as_raw_fd() as u32),
         ..ProgLoad::default()
     };
+    // Known to be alive until this function ends, as the attributes refer to it.
+    let btf = object
+        .insns
+        .iter()
+        .any(|i| i.code == op::LD_IMM64 && i.src == op::PSEUDO_FUNC)
+        .then(|| ProgramBtf::load(object))
+        .transpose()
+        .map_err(|error| LoadError {
+            program: object.name.clone(),
+            error,
+            log: String::new(),
+            insn: None,
+            span: Span::NONE,
+        })?;
+    if let Some(btf) = &btf {
+        attr.prog_btf_fd = btf.fd.as_raw_fd() as u32;
+        attr.func_info_rec_size = size_of::<[u32; 2]>() as u32;
+        attr.func_info = addr_of(&btf.functions);
+        attr.func_info_cnt = btf.functions.len() as u32;
+    }
     if let Some(wanted) = options.log {
         let (_, log) = load_with_log(&mut attr, 2);
         wanted.borrow_mut().push_str(&log);

@@ -21,6 +21,8 @@ use crate::kernel::tracefs;
 pub struct MachineEnv {
     types: MachineTypes,
     features: OnceCell<Result<Features, Lacking>>,
+    /// The part of them that compiling needs, which is found without the kernel's types.
+    codegen: OnceCell<Result<CodegenFeatures, Lacking>>,
     symbols: LazySymbols,
     /// Names of functions that can be traced, with their modules.
     functions: OnceCell<Vec<FunctionName>>,
@@ -89,6 +91,7 @@ impl MachineEnv {
         MachineEnv {
             types: MachineTypes::default(),
             features: OnceCell::new(),
+            codegen: OnceCell::new(),
             symbols: LazySymbols::default(),
             functions: OnceCell::new(),
             only_pid,
@@ -99,6 +102,15 @@ impl MachineEnv {
     /// The script's named parameters. Of a name that comes twice the last value counts.
     pub fn with_parameters(self, named: Vec<(String, String)>) -> MachineEnv {
         MachineEnv { named, ..self }
+    }
+
+    /// What scripts are compiled by.
+    ///
+    /// # Errors
+    /// What every use of ktrail needs and this machine lacks.
+    pub fn codegen_features(&self) -> Result<&CodegenFeatures, Lacking> {
+        let features = self.codegen.get_or_init(Features::for_scripts);
+        features.as_ref().map_err(Clone::clone)
     }
 
     /// What the kernel can do.
@@ -166,8 +178,8 @@ impl ScriptEnv for MachineEnv {
 
     fn features(&self) -> &CodegenFeatures {
         static NONE: std::sync::OnceLock<CodegenFeatures> = std::sync::OnceLock::new();
-        match self.machine_features() {
-            Ok(features) => &features.codegen,
+        match self.codegen_features() {
+            Ok(features) => features,
             // The run ends with the reason before anything is loaded.
             Err(_) => NONE.get_or_init(CodegenFeatures::default),
         }

@@ -11,13 +11,13 @@ use std::rc::Rc;
 
 use anyhow::{Context, anyhow};
 use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
+use ktrail_ebpf::kernel::Features as CodegenFeatures;
 use ktrail_ebpf::script::output::{AttachPoint, Compiled, Period, Probe, STATE, STATE_SIZE, Target};
 
 use super::env::MachineEnv;
 use crate::kernel::Lacking;
 use crate::kernel::attach::{self, Attached, Link, Multi, perf};
 use crate::kernel::btf;
-use crate::kernel::features::Features;
 use crate::kernel::maps::{self, Maps};
 use crate::kernel::program::{AttachType, LoadError, LoadOptions, Program, load};
 use crate::kernel::sys::{Overflow, PerfEventAttr};
@@ -65,10 +65,10 @@ fn kind(probe: &Probe) -> Kind {
 ///
 /// # Errors
 /// What the kernel lacks or what does not fit its limits.
-pub fn generate(compiled: &Compiled, features: &Features) -> Result<Vec<Object>, codegen::Error> {
+pub fn generate(compiled: &Compiled, features: &CodegenFeatures) -> Result<Vec<Object>, codegen::Error> {
     let options = Options {
         packet: PacketAccess::KernelRead,
-        features: &features.codegen,
+        features,
     };
     let probes = compiled.probes.iter();
     probes.map(|p| codegen::generate(&p.program, &options)).collect()
@@ -203,11 +203,9 @@ impl Loaded {
     /// The kernel's, where a whole probe could not be attached.
     pub fn attach(&mut self, env: &MachineEnv) -> anyhow::Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
-        let features = env.machine_features()?.clone();
         let mut attacher = Attacher {
             loaded: self,
             env,
-            features,
             addresses: HashMap::new(),
         };
         attacher.resolve(&waiting)?;
@@ -252,7 +250,6 @@ fn run(program: &Program, name: &str) -> anyhow::Result<()> {
 struct Attacher<'a> {
     loaded: &'a mut Loaded,
     env: &'a MachineEnv,
-    features: Features,
     /// Functions' addresses by name, with their modules (empty: the kernel itself).
     addresses: HashMap<String, Vec<(String, u64)>>,
 }
@@ -413,7 +410,8 @@ impl Attacher<'_> {
         at_return: bool,
         offsets: bool,
     ) -> anyhow::Result<Attached> {
-        let multi = self.features.kprobe_multi.is_ok() && !offsets;
+        let features = self.env.machine_features()?;
+        let multi = features.kprobe_multi.is_ok() && !offsets;
         if multi {
             let options = LoadOptions {
                 attach_type: Some(AttachType::TraceKprobeMulti),
@@ -426,7 +424,7 @@ impl Attacher<'_> {
                 return Ok(attached);
             }
         }
-        let mut how = self.features.kprobe.clone().map_err(|lacking| {
+        let mut how = features.kprobe.clone().map_err(|lacking| {
             let Lacking { what, why, .. } = lacking;
             anyhow!("{what}: {why}; probe by fentry, tracepoint or rawtracepoint, or use another kernel")
         })?;

@@ -297,6 +297,11 @@ impl<W: Write> Run<'_, W> {
                 ErrorKind::SpanFull => {
                     format!("{count} calls were not measured: too many were under way at once")
                 }
+                ErrorKind::StackLost => {
+                    format!(
+                        "{count} stacks were not kept: others had their places in the table, which grows no more"
+                    )
+                }
                 ErrorKind::LoopBound(most) => format!("the loop was left {count} times after {most} rounds"),
                 ErrorKind::Index => format!("the index was out of range {count} times; the result was 0"),
                 ErrorKind::LostEvent => format!("{count} events were lost here: the ring was full"),

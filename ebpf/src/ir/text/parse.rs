@@ -440,7 +440,7 @@ impl Parser {
                 b,
             });
         }
-        if matches!(word, "atomic" | "call" | "fn") {
+        if matches!(word, "atomic" | "call" | "each" | "fn") {
             return self.effect(line, Some(dst));
         }
         line.next();
@@ -576,6 +576,11 @@ impl Parser {
                 let args = line.arguments()?;
                 Op::Call { dst, helper, args }
             }
+            "each" => Op::Each {
+                dst,
+                map: self.map(line)?,
+                func: FuncRef(line.number()?),
+            },
             "fn" => {
                 let func = FuncRef(line.number()?);
                 let args = line.arguments()?;

@@ -199,6 +199,7 @@ impl Program {
                 format!("{dst} = pload.{order}{} {packet}[{off}]", bits(*size))
             }
             Op::Call { dst, helper, args } => result(*dst, format!("call {}({})", helper.name(), list(args))),
+            Op::Each { dst, map, func } => result(*dst, format!("each {} {}", self.map(*map), func.0)),
             Op::CallFn { dst, func, args } => result(*dst, format!("fn {}({})", func.0, list(args))),
         }
     }

@@ -117,6 +117,7 @@ fn argument(c: &Checker<'_>, kind: ArgKind, arg: Operand) -> Found {
             "a size",
         ),
         ArgKind::Const => (matches!(arg, Operand::Imm(size) if size > 0), "a constant"),
+        ArgKind::Func => (false, "a function: use `each`"),
         ArgKind::Record => (
             matches!(ty, Some(Type::Record { nullable: false, .. })),
             "a ring record that is not null",
@@ -169,5 +170,29 @@ pub fn function(c: &Checker<'_>, dst: Option<Reg>, func: FuncRef, args: &[Operan
             c.name(c.type_of(dst))
         )),
         _ => Ok(()),
+    }
+}
+
+/// Check a function that is called for each entry of a map.
+pub fn each(c: &Checker<'_>, dst: Option<Reg>, map: MapRef, func: FuncRef) -> Found {
+    let kind = c.program.maps[map.0 as usize].kind;
+    if matches!(kind, MapKind::RingBuf | MapKind::StackTrace) {
+        return Err("a map of this type has no entries to visit".into());
+    }
+    if func.0 == 0 {
+        return Err("the entry function can't be called".into());
+    }
+    let callee = &c.program.functions[func.0 as usize];
+    let types: Vec<Type> = callee.params.iter().map(|r| callee.type_of(*r)).collect();
+    let value = Type::MapValue { map, nullable: false };
+    if types != [Type::Int, Type::Kernel { direct: false }, value, Type::Int] {
+        return Err(format!(
+            "{} does not take a number, a key, a value and a number",
+            callee.name
+        ));
+    }
+    match dst {
+        Some(dst) => c.expect_scalar(dst),
+        None => Ok(()),
     }
 }

@@ -175,7 +175,10 @@ fn references(program: &Program, func: &Function, op: &Op) -> Result<(), String>
         Op::MapAddr { map, .. } | Op::MapData { map, .. } if map.0 as usize >= program.maps.len() => {
             missing = Some(format!("map @{}", map.0));
         }
-        Op::CallFn { func, .. } if func.0 as usize >= program.functions.len() => {
+        Op::Each { map, .. } if map.0 as usize >= program.maps.len() => {
+            missing = Some(format!("map @{}", map.0));
+        }
+        Op::CallFn { func, .. } | Op::Each { func, .. } if func.0 as usize >= program.functions.len() => {
             missing = Some(format!("function {}", func.0));
         }
         _ => {}
@@ -224,7 +227,7 @@ fn call_depth(program: &Program) -> Result<(), (usize, String)> {
         }
         let blocks = &program.functions[f].blocks;
         for inst in blocks.iter().flat_map(|block| &block.insts) {
-            if let Op::CallFn { func, .. } = inst.op {
+            if let Op::CallFn { func, .. } | Op::Each { func, .. } = inst.op {
                 depth(program, func.0 as usize, path)?;
             }
         }

@@ -54,7 +54,7 @@ impl Checker<'_> {
         Err(format!("{reg} is {}{hint}, not {what}", self.name(ty)))
     }
 
-    fn expect_scalar(&self, reg: Reg) -> Found {
+    pub fn expect_scalar(&self, reg: Reg) -> Found {
         self.expect(reg, "a number", scalar)
     }
 
@@ -179,6 +179,7 @@ fn operation(c: &Checker<'_>, op: &Op) -> Found {
             helper,
             ref args,
         } => calls::helper(c, dst, helper, args),
+        Op::Each { dst, map, func } => calls::each(c, dst, map, func),
         Op::CallFn { dst, func, ref args } => calls::function(c, dst, func, args),
     }
 }

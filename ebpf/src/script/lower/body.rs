@@ -12,8 +12,6 @@ use crate::script::types::Ty;
 
 use super::points::Place;
 
-/// Most rounds of a loop whose end isn't known: with `may_goto` and without.
-const ROUNDS: (u32, u32) = (1 << 20, 1 << 10);
 /// Deepest nesting of expressions and statements that are followed.
 const DEEPEST: u32 = 200;
 /// Most operations of a program. The kernel takes a million instructions, walked.
@@ -36,14 +34,15 @@ pub struct Var {
     pub ty: Ty,
     pub at: At,
     /// Its key in [`Global::vars`].
-    key: (u32, u32),
+    pub(super) key: (u32, u32),
     /// The language allows no assignment.
-    constant: bool,
+    pub(super) constant: bool,
 }
 
 /// A program that was built.
 pub struct Built {
-    pub function: Function,
+    /// The entry, then what the loops over maps call.
+    pub functions: Vec<Function>,
     pub maps: Vec<MapDecl>,
     pub uses_cookie: bool,
     pub per_target: bool,
@@ -59,21 +58,27 @@ pub struct Body<'g, 'a> {
     pub part: Span,
     pub uses_cookie: bool,
     pub per_target: bool,
-    instance: u32,
+    pub instance: u32,
     declared: u32,
     pub scopes: Vec<HashMap<String, Var>>,
     /// The scope of the whole body, which `$v = …` declares in.
     base: usize,
     /// Where `break` and `continue` go.
-    loops: Vec<(Block, Block)>,
+    pub loops: Vec<(Block, Block)>,
     /// Where `return` goes, and where its value goes, in the user's functions that are being expanded.
     pub returns: Vec<(Block, Option<Var>)>,
+    /// In a loop over a map, which is a function apart.
+    pub apart: bool,
+    /// In a loop over a map that is in one of the user's functions.
+    pub no_return: bool,
     /// The functions that are being expanded.
     pub expanding: Vec<String>,
     pub out: Block,
     /// Of a span that returns: the entry's arguments and the nanoseconds since.
     pub span_args: Vec<Reg>,
     pub duration: Option<Reg>,
+    /// What the loops over maps call, for each entry.
+    pub callbacks: Vec<Function>,
     depth: u32,
     too_large: bool,
 }
@@ -104,10 +109,13 @@ impl<'g, 'a> Body<'g, 'a> {
             base: 1,
             loops: vec![],
             returns: vec![],
+            apart: false,
+            no_return: false,
             expanding: vec![],
             out,
             span_args: vec![],
             duration: None,
+            callbacks: vec![],
             depth: 0,
             too_large: false,
         }
@@ -118,7 +126,7 @@ impl<'g, 'a> Body<'g, 'a> {
         self.b.switch_to(self.out);
         self.b.ret(0);
         Built {
-            function: self.b.finish(),
+            functions: std::iter::once(self.b.finish()).chain(self.callbacks).collect(),
             maps: self.maps,
             uses_cookie: self.uses_cookie,
             per_target: self.per_target,
@@ -458,9 +466,7 @@ impl<'g, 'a> Body<'g, 'a> {
                 to,
                 body,
             } => self.range_loop(variable, from, to, body, statement.span),
-            StmtKind::ForMap { map, .. } => {
-                self.error(map.span, "loops over maps are not supported yet");
-            }
+            StmtKind::ForMap { variable, map, body } => self.each_loop(variable, map, body, statement.span),
             StmtKind::Unroll { count, body } => {
                 let n = self.expr(count);
                 match n.constant() {
@@ -494,6 +500,10 @@ impl<'g, 'a> Body<'g, 'a> {
             },
             StmtKind::Return(value) => {
                 let v = value.as_ref().map(|e| self.expr(e));
+                if self.no_return {
+                    let message = "a function can't be left from within a loop over a map: use 'break'";
+                    self.error(statement.span, message);
+                }
                 match self.returns.last().cloned() {
                     Some((block, into)) => {
                         match (into, v) {
@@ -572,97 +582,6 @@ impl<'g, 'a> Body<'g, 'a> {
             }
             _ => self.error(target.span, "only variables and maps can be assigned to"),
         }
-    }
-
-    // Loops.
-
-    fn most_rounds(&self) -> u32 {
-        if self.g.env.features().may_goto {
-            ROUNDS.0
-        } else {
-            ROUNDS.1
-        }
-    }
-
-    fn while_loop(&mut self, condition: &Expr, body: &ast::Block, span: ast::Span) {
-        let (header, inside, done, exhausted) =
-            (self.b.block(), self.b.block(), self.b.block(), self.b.block());
-        let rounds = self.most_rounds();
-        self.b.jump(header);
-        self.b.bound(header, rounds, exhausted);
-        self.b.switch_to(header);
-        self.condition(condition, inside, done);
-        self.b.switch_to(inside);
-        self.loops.push((done, header));
-        self.block(body);
-        self.loops.pop();
-        self.b.jump(header);
-        self.b.switch_to(exhausted);
-        self.count_error(ErrorKind::LoopBound(rounds), span);
-        self.b.jump(done);
-        self.b.switch_to(done);
-    }
-
-    fn range_loop(
-        &mut self,
-        variable: &ast::Ident,
-        from: &Expr,
-        to: &Expr,
-        body: &ast::Block,
-        span: ast::Span,
-    ) {
-        let (from, to) = (self.expr(from), self.expr(to));
-        for (v, what) in [(&from, "starts"), (&to, "ends")] {
-            if !v.ty.is_int() && v.ty != Ty::None {
-                self.error(span, format!("a range {what} with a number, not with {}", v.ty));
-            }
-        }
-        let constant = from.constant().zip(to.constant());
-        let rounds = match constant {
-            Some((a, b)) => b.saturating_sub(a).clamp(1, i64::from(ROUNDS.0)) as u32,
-            None => self.most_rounds(),
-        };
-        let counter = self.b.int();
-        let start = self.num(&from);
-        self.b.mov(counter, start);
-        let end = match self.num(&to) {
-            Operand::Reg(r) => {
-                let end = self.b.int();
-                self.b.mov(end, r);
-                end.into()
-            }
-            imm => imm,
-        };
-        let (header, inside, next, done, exhausted) = (
-            self.b.block(),
-            self.b.block(),
-            self.b.block(),
-            self.b.block(),
-            self.b.block(),
-        );
-        self.b.jump(header);
-        // The last check of the condition enters the header once more.
-        self.b.bound(header, rounds + 1, exhausted);
-        self.b.switch_to(header);
-        self.b.branch(Cond::SLt, counter, end, inside, done);
-        self.b.switch_to(inside);
-        self.loops.push((done, next));
-        self.scoped(false, |s| {
-            let var = s.declare(&variable.name, &Ty::I64, true);
-            s.set(&var, &Value::num(Ty::I64, counter));
-            s.block(body);
-        });
-        self.loops.pop();
-        self.b.jump(next);
-        self.b.switch_to(next);
-        self.push_bin(crate::ir::BinOp::Add, counter, 1);
-        self.b.jump(header);
-        self.b.switch_to(exhausted);
-        if constant.is_none_or(|(a, b)| b.saturating_sub(a) > i64::from(ROUNDS.0)) {
-            self.count_error(ErrorKind::LoopBound(rounds), span);
-        }
-        self.b.jump(done);
-        self.b.switch_to(done);
     }
 
     /// Nothing was wrong so far: what has no type now is wrong itself, not a consequence.

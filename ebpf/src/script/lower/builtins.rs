@@ -4,18 +4,20 @@ use super::ast;
 use super::body::Body;
 use super::points::parameters;
 use super::value::{At, Dest, Value};
-use crate::ir::{BinOp, Operand, Reg, Size, Type, Width};
+use crate::ir::{BinOp, Cond, Operand, Reg, Size, Type, Width};
 use crate::isa::Helper;
 use crate::kernel::{Arch, KType, Space, Types, field};
 use crate::script::Diagnostic;
 use crate::script::ast::{Ident, Provider};
 use crate::script::env::TracepointField;
-use crate::script::output::{self, AttachPoint};
+use crate::script::output::{self, AttachPoint, ErrorKind};
 use crate::script::types::{Clock, StackMode, Ty};
 
 /// Frames of a stack, unless the script says otherwise; also the most that the kernel gives by default.
 const FRAMES: u32 = 127;
 const BPF_F_USER_STACK: i64 = 1 << 8;
+/// What `bpf_get_stackid` says, negated, if a stack with the same hash is there already.
+const EEXIST: i64 = 17;
 
 /// The stack mode of that name.
 pub fn stack_mode(name: &str) -> Option<StackMode> {
@@ -169,11 +171,15 @@ impl Body<'_, '_> {
                 Value::num(Ty::ProbeName, n)
             }
             "probetype" => Value::text(self.provider.name().as_bytes()),
+            "duration" if self.apart && self.provider == Provider::Span => {
+                self.error(span, super::loops::APART);
+                Value::none()
+            }
             "duration" if self.provider == Provider::Span => match self.duration {
                 Some(r) => Value::num(Ty::U64, r),
                 None => Value::num(Ty::U64, 0),
             },
-            "kstack" | "ustack" => self.stack(name == "ustack", None, None),
+            "kstack" | "ustack" => self.stack(name == "ustack", None, None, span),
             "retval" => self.retval(span),
             "args" => self.whole_args(span),
             _ => {
@@ -300,7 +306,13 @@ impl Body<'_, '_> {
     }
 
     /// A stack's id, and for a user's the process that it belongs to.
-    pub fn stack(&mut self, user: bool, mode: Option<StackMode>, depth: Option<u32>) -> Value {
+    pub fn stack(
+        &mut self,
+        user: bool,
+        mode: Option<StackMode>,
+        depth: Option<u32>,
+        span: ast::Span,
+    ) -> Value {
         let mode = mode.unwrap_or(self.g.settings.stack_mode);
         let depth = depth.unwrap_or(FRAMES).min(FRAMES);
         let decl = self.g.stack_map(depth);
@@ -311,6 +323,12 @@ impl Body<'_, '_> {
         let id = self
             .b
             .call(Helper::GetStackid, vec![ctx.into(), map.into(), flags.into()]);
+        let (lost, done) = (self.b.block(), self.b.block());
+        self.b.branch(Cond::Eq, id, -EEXIST, lost, done);
+        self.b.switch_to(lost);
+        self.count_error(ErrorKind::StackLost, span);
+        self.b.jump(done);
+        self.b.switch_to(done);
         if !user {
             return Value::num(Ty::KStack { mode, depth }, id);
         }
@@ -332,6 +350,7 @@ impl Body<'_, '_> {
             Arch::Aarch64 => 8,
         };
         match self.provider {
+            Provider::Span if self.apart => self.error(span, super::loops::APART),
             Provider::Span => match self.span_args.get(usize::from(n)) {
                 Some(r) => return Some(*r),
                 None => self.error(span, "a span keeps the first 6 arguments"),

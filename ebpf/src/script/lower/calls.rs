@@ -44,6 +44,7 @@ const VALUES: &[&str] = &[
     "strstr",
     "memcmp",
     "getopt",
+    "len",
 ];
 
 /// Functions that do something.
@@ -94,7 +95,7 @@ impl Body<'_, '_> {
             "delete" => least_most(1, 2),
             "clear" | "zero" | "pton" | "macaddr" | "ksym" | "usym" | "kaddr" | "cgroupid"
             | "signal_name" | "strerror" | "syscall_name" | "bswap" | "kptr" | "uptr" | "signal"
-            | "signal_thread" | "override" | "reg" | "strlen" => least_most(1, 1),
+            | "signal_thread" | "override" | "len" | "reg" | "strlen" => least_most(1, 1),
             "time" | "exit" | "nsecs" => least_most(0, 1),
             "kstack" | "ustack" => least_most(0, 2),
             _ => None,
@@ -160,6 +161,13 @@ impl Body<'_, '_> {
                         Value::none()
                     }
                 };
+            }
+            "len" => {
+                let Some((map, None)) = self.map_argument(&args[0]) else {
+                    self.error(args[0].span, "len() takes a map");
+                    return Value::none();
+                };
+                return self.map_len(&map, args[0].span);
             }
             "find" => {
                 let (Some((map, None)), ExprKind::Variable(out)) =
@@ -348,7 +356,7 @@ impl Body<'_, '_> {
                     return self.nsecs(mode, args[0].span);
                 }
             }
-            "kstack" | "ustack" if !args.is_empty() => return self.stack_call(func == "ustack", args),
+            "kstack" | "ustack" if !args.is_empty() => return self.stack_call(func == "ustack", args, span),
             "strncmp" => return self.strncmp(args),
             "strcontains" => return self.strcontains(args),
             "strstr" => return self.strstr(args),
@@ -421,7 +429,7 @@ impl Body<'_, '_> {
         Value::num(ty, n)
     }
 
-    fn stack_call(&mut self, user: bool, args: &[Expr]) -> Value {
+    fn stack_call(&mut self, user: bool, args: &[Expr], span: ast::Span) -> Value {
         let (mut mode, mut depth) = (None, None);
         for e in args {
             if let ExprKind::Name(name) = &e.kind
@@ -435,7 +443,7 @@ impl Body<'_, '_> {
                 _ => self.error(e.span, "a stack takes a mode and a constant number of frames"),
             }
         }
-        self.stack(user, mode, depth)
+        self.stack(user, mode, depth, span)
     }
 
     // Text.
@@ -469,8 +477,14 @@ impl Body<'_, '_> {
                 At::User(..) => (self.address(&v.at).into(), true),
                 _ => {
                     let ty = Ty::Str { len };
-                    let (base, off) = self.in_memory(&v, &ty);
-                    return Value::of(ty, At::Mem(base, off));
+                    let cut = v.ty.size() > len;
+                    let (_, base) = self.temp(&ty);
+                    self.store_whole(&v, &ty, base, 0);
+                    if cut {
+                        // As the kernel does it where it copies text.
+                        self.b.store(base, len as i32 - 1, 0, Size::B1);
+                    }
+                    return Value::of(ty, At::Mem(base, 0));
                 }
             },
             ty if ty.in_register() => (self.num(&v), self.user_space()),

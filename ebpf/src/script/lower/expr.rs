@@ -245,7 +245,9 @@ impl Body<'_, '_> {
     pub fn dry<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
         let checkpoint = self.b.checkpoint();
         let scopes = self.scopes.clone();
+        let callbacks = self.callbacks.len();
         let result = f(self);
+        self.callbacks.truncate(callbacks);
         self.scopes = scopes;
         self.b.rollback(checkpoint);
         result

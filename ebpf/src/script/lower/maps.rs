@@ -5,11 +5,12 @@ mod aggregate;
 use super::ast;
 use super::body::Body;
 use super::expr::value_type;
+use super::loops::Visited;
 use super::merge::merge;
 use super::value::{At, Dest, Value};
 use super::{Global, MapState, ZEROS};
 use crate::ir::{
-    AtomicOp, BinOp, Block, Cond, MapDecl, MapKind, MapRef, Op, Operand, Reg, Size, Type, Width,
+    AtomicOp, BinOp, Block, Cond, FuncRef, MapDecl, MapKind, MapRef, Op, Operand, Reg, Size, Type, Width,
 };
 use crate::isa::Helper;
 use crate::script::ast::{BinaryOp, Expr, ExprKind};
@@ -731,5 +732,76 @@ impl Body<'_, '_> {
         Some(Value::of(ty, At::Mem(base, 0)))
     }
 
-    // Aggregations.
+    /// What a loop over a map must know of it; none if nothing is known yet, or it can't be visited.
+    pub fn visited(&mut self, map: &ast::Ident) -> Option<Visited> {
+        self.g.map_number(&map.name, map.span);
+        let state = self.g.maps.get(&map.name)?.clone();
+        let Some(key) = state.key? else {
+            self.error(map.span, format!("'@{}' has no keys to visit", map.name));
+            return None;
+        };
+        let (value, aggregated) = match state.value.as_ref()? {
+            ValueTy::Scalar(ty) => (ty.clone(), false),
+            ValueTy::Hist { .. } | ValueTy::Lhist { .. } | ValueTy::Stats { .. } => {
+                let message = format!(
+                    "what '@{}' holds is no single value: it can be printed only",
+                    map.name
+                );
+                self.error(map.span, message);
+                return None;
+            }
+            ValueTy::Count => (Ty::U64, true),
+            ValueTy::Sum { signed }
+            | ValueTy::Avg { signed }
+            | ValueTy::Min { signed }
+            | ValueTy::Max { signed } => {
+                let signed = *signed;
+                (Ty::Int { size: 8, signed }, true)
+            }
+        };
+        let u = self.use_map(&map.name)?;
+        Some(Visited {
+            name: map.name.clone(),
+            map: u.map,
+            key,
+            value,
+            aggregated,
+        })
+    }
+
+    /// The number that the aggregations of one key, in memory, stand for.
+    pub fn aggregated_entry(&mut self, name: &str, key: Reg) -> Value {
+        match self.use_map(name) {
+            Some(u) => self.aggregated(&u, key),
+            None => Value::none(),
+        }
+    }
+
+    /// `len(@m)`: how many entries there are. Counted by visiting them.
+    pub fn map_len(&mut self, name: &str, span: ast::Span) -> Value {
+        let ident = ast::Ident {
+            name: name.into(),
+            span,
+        };
+        let Some(visited) = self.visited(&ident) else {
+            return Value::num(Ty::U64, 0);
+        };
+        let mut b = crate::ir::Builder::new(&format!("{}_count{}", self.b.name(), self.callbacks.len()));
+        b.param(Type::Int);
+        b.param(Type::Kernel { direct: false });
+        b.param(Type::MapValue {
+            map: visited.map,
+            nullable: false,
+        });
+        b.param(Type::Int);
+        b.ret(0);
+        self.callbacks.push(b.finish());
+        let dst = self.b.int();
+        self.b.push(Op::Each {
+            dst: Some(dst),
+            map: visited.map,
+            func: FuncRef(self.callbacks.len() as u32),
+        });
+        Value::num(Ty::U64, dst)
+    }
 }

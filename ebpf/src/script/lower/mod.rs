@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `points` | attach points, wildcards, what a program is attached to |
-//! | `body` | scopes, statements, loops |
+//! | `body`, `loops` | scopes, statements, loops |
 //! | `expr` | expressions and conditions |
 //! | `place` | fields, elements, pointers, casts |
 //! | `maps` | entries of maps, aggregations |
@@ -27,6 +27,7 @@ mod constants;
 mod events;
 mod expr;
 mod format;
+mod loops;
 mod maps;
 mod merge;
 mod options;

@@ -405,7 +405,7 @@ fn build_one(
             name,
             kind,
             maps: built.maps,
-            functions: vec![built.function],
+            functions: built.functions,
         },
         targets,
         span: ir_span(program.span),

@@ -1,0 +1,159 @@
+# What scripts compute and print, compared with what the language says, in the kernel itself.
+. /lab/tests/lib.sh
+
+cd /tmp || exit
+
+# prints NAME PROGRAM [ARGS...]: the program's output is what comes on standard input.
+prints() {
+    local name=$1 program=$2
+    shift 2
+    cat >expected
+    timeout 60 ktrail run -q -e "$program" "$@" >out 2>err
+    check "$name" diff expected out
+    cat err
+    check "$name, without a complaint" test ! -s err
+}
+
+prints "integers" 'BEGIN {
+    @a = -7; @b = (uint64)7; @c = 200; $d = 5;
+    printf("%d %d %d %d\n", @a / 2, @a % 3, 7 / -2, -7 >> 60);
+    printf("%d %d %u %x\n", (int8)@c, (uint8)300, (uint32)-1, 255);
+    printf("%lld %llu %d\n", -1, -1, @b / (uint64)2);
+    printf("%d %d %d\n", $d++, ++$d, $d--);
+    printf("%d %d\n", @a == -7 ? 1 : 2, 0 ?: 3);
+    printf("%s %s\n", true && @c > 100, !@c);
+    exit(); } END { clear(@a); clear(@b); clear(@c); }' <<'OUT'
+-3 -1 -3 15
+-56 44 4294967295 ff
+-1 18446744073709551615 3
+5 7 7
+1 3
+true false
+
+
+OUT
+
+prints "text" 'BEGIN {
+    $s = "hello world";
+    printf("[%s] [%-12s] [%12s] [%c]\n", $s, $s, "right", $s[4]);
+    printf("%d %d %d %d\n", strlen($s), strncmp($s, "help", 3), strstr($s, "wor"), strcontains($s, "xyz"));
+    printf("%s %d\n", str($s, 5), memcmp($s, "hellp", 5));
+    if ($s == "hello world" && $s != "hello") { printf("same\n"); }
+    printf("%s\n", pid > 1 ? "many" : "one");
+    @t[$s, 1] = "x"; @t["short", 22] = "longer";
+    printf("%s %s\n", @t["hello world", 1], @t["short", 22]);
+    exit(); } END { clear(@t); }' <<'OUT'
+[hello world] [hello world ] [       right] [o]
+11 0 6 0
+hello -1
+same
+many
+x longer
+
+
+OUT
+
+prints "tuples, records, arrays" 'BEGIN {
+    $t = (1, "two", (3, (uint8)4)); print($t); printf("%d %s %d\n", $t.0, $t.1, $t.2.1);
+    $r = (a = 1, b = "x"); print($r); print($r.b);
+    print((uint8[8])0x0102030405060708); print((1, 2) == (1, 2));
+    print(ntop(0x0100007f)); print(macaddr("abcdef")); print(ntop(pton("2001:db8::1")));
+    exit(); }' <<'OUT'
+(1, two, (3, 4))
+1 two 4
+{ .a = 1, .b = x }
+x
+[8,7,6,5,4,3,2,1]
+true
+127.0.0.1
+61:62:63:64:65:66
+2001:db8::1
+
+
+OUT
+
+prints "control" 'fn total($n : int64) : int64 { $s = 0; for ($i : 0..$n) { if ($i == 3) { continue; } $s += $i; } return $s; }
+    macro twice(x) { x * 2 }
+    BEGIN {
+    $i = 0; while ($i < 100) { $i++; if ($i == 5) { break; } }
+    printf("%d %d %d\n", $i, total(6), twice(4 + 1));
+    unroll (3) { printf("."); } printf("\n");
+    if ($1 == 7) { printf("%s %d %s\n", str($2), $#, getopt("flag") ? "on" : "off"); }
+    exit(3); printf("never\n"); }
+    END { printf("end\n"); }' 7 word -- --flag <<'OUT'
+5 12 10
+...
+word 2 on
+end
+
+
+OUT
+
+prints "maps" 'BEGIN {
+    @m["a"] = 10; @m["b"] = 30; @m["c"] = 20;
+    print(@m); print(@m, 1); print(@m, 2, 10); print(@m["b"]);
+    @n[1, "x"]++; @n[1, "x"] += 4; printf("%d %d %d\n", @n[1, "x"], has_key(@n, (1, "x")), has_key(@n, (2, "x")));
+    printf("%d %d\n", delete(@n, (1, "x")), delete(@n, (1, "x")));
+    $found = 5; printf("%d %d\n", find(@m, "b", $found), $found);
+    zero(@m); print(@m); clear(@m); print(@m);
+    @s = stats(4); @s = stats(6); @avg = avg(10); @avg = avg(21); @min = min(-3); @max = max(4); @sum = sum(-5);
+    @count[1] = count(); @count[1] = count(); @h = hist(5); @l = lhist(25, 0, 100, 10);
+    exit(); }' <<'OUT'
+@m[a]: 10
+@m[c]: 20
+@m[b]: 30
+@m[b]: 30
+@m[c]: 2
+@m[b]: 3
+@m[b]: 30
+5 1 0
+1 0
+1 30
+@m[a]: 0
+@m[b]: 0
+@m[c]: 0
+
+
+@avg: 15
+@count[1]: 2
+@h:
+[4, 8)                 1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
+
+@l:
+[20, 30)               1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|
+
+@max: 4
+@min: -3
+@s: { .count = 2, .average = 5, .total = 10 }
+@sum: -5
+OUT
+
+if kernel_at_least 5.13; then
+    prints "loops over maps" 'BEGIN {
+        @m["a"] = 1; @m["b"] = 2; @m["c"] = 3; @n[1, 2] = 5;
+        $sum = 0; $text = "";
+        for ($kv : @m) { $sum += $kv.1; if ($kv.1 == 2) { $text = $kv.0; continue; } }
+        printf("%d %s %d\n", $sum, $text, len(@m));
+        for ($kv : @n) { print($kv); }
+        $rounds = 0;
+        for ($a : @m) { for ($b : @m) { $rounds++; if ($rounds == 7) { break; } } delete(@m, $a.0); }
+        printf("%d %d\n", $rounds, len(@m));
+        for ($kv : @n) { exit(); }
+        printf("never\n"); }
+        END { clear(@n); }' <<'OUT'
+6 b 3
+((1, 2), 5)
+6 0
+
+
+OUT
+else
+    check_fails "loops over maps are refused" ktrail run -e 'BEGIN { @m[1] = 1; for ($kv : @m) { print($kv); } exit(); }' 2>err
+    check "with the reason" grep -q 'bpf_for_each_map_elem (Linux 5.13)' err
+fi
+
+prints "an iterator" 'iter:task /args.task->pid == 1/ { printf("%d %s\n", args.task->tgid, probetype); }' <<'OUT'
+1 iter
+
+
+OUT

@@ -168,7 +168,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "BEGIN { @m[1] = 1; for ($kv : @m) { $kv = 5; } }",
-        "can't be assigned to",
+        "can't be changed",
     ),
     (
         "fn f() : int64 { for ($kv : @m) { return 1; } return 2; } BEGIN { @m[1] = 1; print(f()); }",
@@ -242,4 +242,15 @@ fn what_several_programs_have_wrong_is_said_once() {
     let said =
         compiled("kprobe:tcp_connect, kprobe:tcp_close { print(nothing); print(nothing); }").unwrap_err();
     assert_eq!(said.matches("unknown name").count(), 2, "{said}");
+}
+
+#[test]
+fn a_pattern_beside_a_name_may_match_nothing() {
+    let both = compiled("kprobe:tcp_connect, kprobe:tcp_connect.constprop.* { @[func] = count(); }").unwrap();
+    assert_eq!(both.probes.len(), 1);
+    let said = compiled("kprobe:nothing.* { @[func] = count(); }").unwrap_err();
+    assert!(
+        said.contains("there is no kprobe:nothing.* to attach to"),
+        "{said}"
+    );
 }

@@ -47,12 +47,24 @@ fn tokens(text: &str) -> Vec<&str> {
     tokens
 }
 
+/// What a token can stand for.
+fn kind(token: &str) -> u8 {
+    match token.trim_start().bytes().next() {
+        Some(c) if c.is_ascii_digit() => b'0',
+        Some(c) if c.is_ascii_alphabetic() => b'a',
+        Some(c @ (b'"' | b'$' | b'@')) => c,
+        Some(c) if b"+-*/%&|^<>=!".contains(&c) => b'+',
+        Some(c) => c,
+        None => 0,
+    }
+}
+
 fn changed(random: &mut Random) -> String {
     let mut parts = tokens(GOOD[random.below(GOOD.len())]);
-    for _ in 0..1 + random.below(4) {
+    for _ in 0..1 + random.below(3) {
         let other = tokens(GOOD[random.below(GOOD.len())]);
         let at = random.below(parts.len());
-        match random.below(5) {
+        match random.below(12) {
             0 if parts.len() > 1 => {
                 parts.remove(at);
             }
@@ -61,8 +73,14 @@ fn changed(random: &mut Random) -> String {
                 let with = random.below(parts.len());
                 parts.swap(at, with);
             }
-            3 => parts[at] = other[random.below(other.len())],
-            _ => parts.insert(at, other[random.below(other.len())]),
+            3 => parts.insert(at, other[random.below(other.len())]),
+            // Mostly something that may stand there.
+            _ => {
+                let fitting: Vec<&str> = other.into_iter().filter(|t| kind(t) == kind(parts[at])).collect();
+                if !fitting.is_empty() {
+                    parts[at] = fitting[random.below(fitting.len())];
+                }
+            }
         }
     }
     parts.concat()

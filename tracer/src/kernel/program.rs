@@ -106,8 +106,13 @@ fn verdict(log: &str) -> Option<&str> {
 
 /// The helper that the kernel doesn't have, as in `invalid func unknown#195`.
 fn unknown_helper(verdict: &str) -> Option<Helper> {
-    // A function's address, which only this helper takes, is older kernels' first trouble.
-    if verdict == "unrecognized bpf_ld_imm64 insn" {
+    // A function's address, which only this helper takes, is older kernels' first trouble, or that they don't count
+    // the function as one.
+    let troubles = [
+        "unrecognized bpf_ld_imm64 insn",
+        "number of funcs in func_info doesn't match number of subprogs",
+    ];
+    if troubles.contains(&verdict) {
         return Some(Helper::ForEachMapElem);
     }
     let rest = verdict.strip_prefix("invalid func unknown#")?;

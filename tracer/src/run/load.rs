@@ -12,7 +12,7 @@ use std::rc::Rc;
 use anyhow::{Context, anyhow};
 use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
 use ktrail_ebpf::kernel::Features as CodegenFeatures;
-use ktrail_ebpf::script::output::{AttachPoint, Compiled, Period, Probe, STATE, STATE_SIZE, Target};
+use ktrail_ebpf::script::output::{AttachPoint, Compiled, Missing, Period, Probe, STATE, STATE_SIZE, Target};
 
 use super::env::MachineEnv;
 use crate::kernel::Lacking;
@@ -37,6 +37,8 @@ pub struct Loaded {
     pub count: usize,
     /// Remarks about attach points that could not be served.
     pub notes: Vec<String>,
+    /// What to do about a probe that can't be attached.
+    missing: Missing,
     /// What the kernel's verifier thinks of each program, if anybody wants to know.
     log: Option<RefCell<String>>,
 }
@@ -124,6 +126,7 @@ impl Loaded {
             iterators: vec![],
             count: 0,
             notes: vec![],
+            missing: compiled.config.missing_probes,
             log,
         };
         for (probe, object) in compiled.probes.iter().zip(objects) {
@@ -336,7 +339,14 @@ impl Attacher<'_> {
             self.loaded.attached.push(attached);
         }
         match refused.into_iter().next() {
-            Some(error) if some == 0 => Err(error),
+            Some(error) if some == 0 => match self.loaded.missing {
+                Missing::Error => Err(error),
+                Missing::Warn => {
+                    self.loaded.notes.push(format!("{error:#}"));
+                    Ok(())
+                }
+                Missing::Ignore => Ok(()),
+            },
             Some(error) => {
                 let missing = all.saturating_sub(some);
                 self.loaded

@@ -122,7 +122,7 @@ impl Body<'_, '_> {
         let absent = self.b.block();
         let entry = self.array_value(area, 0, absent);
         self.b.store(entry, LEAVES, 0, Size::B8);
-        self.to_area(&shared, entry);
+        self.put_shared(&shared, entry);
 
         // The place is taken before the body is built: that may have loops of its own.
         self.callbacks.push(Builder::new("").finish());
@@ -136,7 +136,7 @@ impl Body<'_, '_> {
             map: visited.map,
             func: FuncRef(number as u32 + 1),
         });
-        self.from_area(&shared, entry);
+        self.take_shared(&shared, entry);
         let leaves = self.b.load(entry, LEAVES, Size::B8);
         self.b.branch(Cond::Ne, leaves, 0, self.out, absent);
         self.b.switch_to(absent);
@@ -156,7 +156,7 @@ impl Body<'_, '_> {
         (shared, size)
     }
 
-    fn to_area(&mut self, shared: &[Shared], area: Reg) {
+    fn put_shared(&mut self, shared: &[Shared], area: Reg) {
         for s in shared {
             match s.var.at {
                 At::Num(n) => self.b.store(area, s.off, n, Size::B8),
@@ -166,7 +166,7 @@ impl Body<'_, '_> {
         }
     }
 
-    fn from_area(&mut self, shared: &[Shared], area: Reg) {
+    fn take_shared(&mut self, shared: &[Shared], area: Reg) {
         for s in shared {
             match s.var.at {
                 At::Num(Operand::Reg(dst)) => {

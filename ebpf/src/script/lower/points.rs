@@ -33,8 +33,12 @@ pub struct Place {
 pub fn expand<'a>(global: &mut Global<'a>) -> Vec<Program<'a>> {
     let mut programs = vec![];
     for probe in &global.script.probes {
+        let first = programs.len();
+        let mut unmatched = vec![];
         for point in &probe.points {
             match places(global, point) {
+                // Of several spellings of a name for several kernels a pattern may match nothing.
+                Ok(targets) if targets.is_empty() && point.text.contains(['*', '?']) => unmatched.push(point),
                 Ok(targets) if targets.is_empty() => missing(global, point),
                 Ok(targets) => programs.push(Program {
                     source: probe,
@@ -44,6 +48,9 @@ pub fn expand<'a>(global: &mut Global<'a>) -> Vec<Program<'a>> {
                 }),
                 Err(diagnostic) => global.report(diagnostic),
             }
+        }
+        if programs.len() == first {
+            unmatched.into_iter().for_each(|point| missing(global, point));
         }
     }
     programs

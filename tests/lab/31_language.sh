@@ -1,4 +1,5 @@
 # What scripts compute and print, compared with what the language says, in the kernel itself.
+# kernels: 5.10 7; tried on the oldest and the newest only
 . /lab/tests/lib.sh
 
 cd /tmp || exit

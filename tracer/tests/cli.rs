@@ -196,3 +196,27 @@ fn figures_are_drawn_from_files_that_others_made() {
     );
     std::fs::remove_dir_all(folder).expect("the folder is removed");
 }
+
+#[test]
+fn functions_are_explained() {
+    let explain = |args: &[&str]| {
+        Command::new(KTRAIL)
+            .arg("explain")
+            .args(args)
+            .output()
+            .expect("ktrail runs")
+    };
+    let output = explain(&["nf_hook_slow", "ip_rcv"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("runs what is registered at one Netfilter hook") && text.contains("\nip_rcv\n"),
+        "{text}"
+    );
+    assert_refused(
+        &explain(&["nf_hok_slow"]),
+        2,
+        &["nf_hok_slow", "did you mean nf_hook_slow"],
+    );
+    assert_eq!(explain(&[]).status.code(), Some(2));
+}

@@ -63,6 +63,32 @@ pub fn apply(
     }
 }
 
+/// A filter that is asked about single packets.
+pub struct Matcher {
+    code: Vec<u8>,
+}
+
+impl Matcher {
+    /// For packets that begin with their IP header.
+    ///
+    /// # Errors
+    /// If the filter can't be compiled for them.
+    pub fn of_ip(filter: &Filter) -> anyhow::Result<Matcher> {
+        const RAW: u32 = 101;
+        Ok(Matcher {
+            code: compile(filter, RAW)?,
+        })
+    }
+
+    /// Whether the filter matches a packet of `len` bytes, of which `data` are there.
+    ///
+    /// # Errors
+    /// If it can't be run, which is a bug.
+    pub fn matches(&self, data: &[u8], len: u32) -> anyhow::Result<bool> {
+        run(&self.code, data, len.max(data.len() as u32))
+    }
+}
+
 fn compile(filter: &Filter, link: u32) -> anyhow::Result<Vec<u8>> {
     let link = Link::from_number(link).ok_or_else(|| {
         anyhow!("packets of link type {link}: ktrail reads Ethernet (1), raw IP (101) and Linux cooked captures (113, 276)")

@@ -5,5 +5,5 @@
 mod apply;
 mod file;
 
-pub use apply::{Counts, apply};
+pub use apply::{Counts, Matcher, apply};
 pub use file::{Packet, Reader};

@@ -1,11 +1,15 @@
 //! The command line: one file a subcommand, thin. What they do is elsewhere.
 
 mod clean;
+mod diff;
 mod doctor;
+mod explain;
 mod filter;
 mod list;
 mod plot;
+mod rendering;
 mod run;
+mod show;
 mod trace;
 
 use std::io;
@@ -60,6 +64,9 @@ impl Color {
 enum Command {
     // As --help lists them.
     Trace(trace::Args),
+    Show(show::Args),
+    Diff(diff::Args),
+    Explain(explain::Args),
     Run(run::Args),
     Filter(filter::Args),
     List(list::Args),
@@ -79,6 +86,9 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Clean(args) => clean::main(args).map(|()| 0),
         Command::Doctor(args) => doctor::main(args).map(|()| 0),
+        Command::Diff(args) => diff::main(args, cli.color),
+        Command::Show(args) => show::main(args, cli.color).map(|()| 0),
+        Command::Explain(args) => explain::main(args).map(|()| 0),
         Command::List(args) => list::main(args).map(|()| 0),
         Command::Plot(args) => plot::main(args).map(|()| 0),
         Command::Trace(args) => trace::main(args, cli.color).map(|()| 0),

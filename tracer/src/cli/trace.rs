@@ -1,6 +1,7 @@
 //! `ktrail trace`.
 
-use std::io::{self, BufWriter, IsTerminal};
+use std::fs::File;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -9,11 +10,12 @@ use clap::ValueEnum;
 use ktrail_ebpf::filter::Filter;
 use regex::Regex;
 
-use super::{Color, Usage};
+use super::{Color, Usage, rendering};
 use crate::kernel::places;
 use crate::kernel::time::WallClock;
 use crate::trace::program::{Limits, Only};
-use crate::trace::render::{self, Names, Reasons, Renderer};
+use crate::trace::recording::{Functions, Head, Recorder};
+use crate::trace::render::{self, Names, Renderer};
 use crate::trace::run::{self, Until};
 use crate::trace::session::{Backend, Coverage, Kernel, Progress, Request, Session};
 
@@ -57,17 +59,12 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "BACKEND")]
     backend: Option<BackendArg>,
 
-    /// What the time column shows
-    #[arg(short, long, value_enum, value_name = "KIND", default_value_t = Timestamp::Relative)]
-    timestamp: Timestamp,
+    #[command(flatten)]
+    rendering: rendering::Rendering,
 
-    /// Print events as they come, not whole journeys when they end
-    #[arg(long)]
-    live: bool,
-
-    /// Text for people or JSON lines for programs
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
-    output: Output,
+    /// Write what is seen to this file, for `ktrail show` and `ktrail diff`, and print only the summary
+    #[arg(short, long, value_name = "FILE", conflicts_with = "live")]
+    record: Option<PathBuf>,
 
     /// Stop after this many packets
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -110,32 +107,14 @@ impl From<BackendArg> for Backend {
     }
 }
 
-/// How the output is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// JSON lines, for programs
-    Json,
-}
-
-/// What the time column shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Timestamp {
-    /// No time
-    None,
-    /// Wall-clock time
-    Absolute,
-    /// Since the packet's first event
-    Relative,
-    /// Since the packet's previous event
-    Delta,
-}
-
 impl Args {
+    /// The filter as it was typed.
+    fn text(&self) -> String {
+        self.filter.clone().unwrap_or_else(|| self.words.join(" "))
+    }
+
     fn filter(&self) -> anyhow::Result<Filter> {
-        let text = self.filter.clone().unwrap_or_else(|| self.words.join(" "));
-        super::filter::parse(&text, self.pcap_compat, true)
+        super::filter::parse(&self.text(), self.pcap_compat, true)
     }
 
     fn only(&self) -> anyhow::Result<Only> {
@@ -190,21 +169,20 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
     let mut session = Session::start(&kernel, &request, &progress)?;
     progress.listening(&session);
 
-    let names = Rc::new(names(&kernel, &session));
-    let colour = color.enabled(io::stdout().is_terminal());
-    let stdout = BufWriter::new(io::stdout());
-    let offset = WallClock::measure().offset();
-    let out: Box<dyn Renderer> = match args.output {
-        Output::Text => {
-            let timestamp = match args.timestamp {
-                Timestamp::None => render::Timestamp::None,
-                Timestamp::Absolute => render::Timestamp::Absolute { offset },
-                Timestamp::Relative => render::Timestamp::Relative,
-                Timestamp::Delta => render::Timestamp::Delta,
-            };
-            Box::new(render::Text::new(stdout, names, timestamp, colour))
+    let head = head(&kernel, &session, args.text());
+    let functions = functions(&kernel);
+    let (recorder, out): (_, Box<dyn Renderer>) = match &args.record {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("--record {}", path.display()))?;
+            let recorder = Recorder::new(Box::new(file), &head, functions)
+                .with_context(|| format!("--record {}", path.display()))?;
+            (Some(recorder), Box::new(render::SummaryAlone(io::stdout())))
         }
-        Output::Json => Box::new(render::Json::new(stdout, names, offset)),
+        None => {
+            let symbols = Box::new(move |address| functions(address));
+            let names = Rc::new(Names::new(head.points.clone(), head.reasons(), symbols));
+            (None, args.rendering.renderer(names, head.offset, color))
+        }
     };
     let until = Until {
         count: args.count,
@@ -214,7 +192,7 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         Some(path) => std::fs::write(path, "").with_context(|| format!("--ready-file {}", path.display())),
         None => Ok(()),
     };
-    let result = run::run(&mut session, &until, args.live, &ready, out);
+    let result = run::run(&mut session, &until, args.rendering.live, recorder, &ready, out);
     session.detach();
     result
 }
@@ -222,18 +200,30 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
 /// How many skbs can be followed at once.
 const FOLLOW: u32 = 16384;
 
-/// Names for what events carry as numbers.
-fn names(kernel: &Kernel, session: &Session) -> Names {
-    let values = |name: &str| kernel.btf.enum_values(name).unwrap_or_default().into_iter();
-    let reasons = values("skb_drop_reason").map(|(name, number)| (number as u32, name));
-    let subsystems = values("skb_drop_reason_subsys").map(|(name, number)| (number as u32, name));
+/// What events need to be understood: names for what they carry as numbers.
+fn head(kernel: &Kernel, session: &Session, filter: String) -> Head {
+    let values = |name: &str| {
+        let values = kernel.btf.enum_values(name).unwrap_or_default();
+        values
+            .into_iter()
+            .map(|(name, number)| (number as u32, name))
+            .collect()
+    };
+    Head {
+        ktrail: env!("CARGO_PKG_VERSION").into(),
+        kernel: places::kernel_release(),
+        offset: WallClock::measure().offset(),
+        filter,
+        points: session.points().to_vec(),
+        reasons: values("skb_drop_reason"),
+        subsystems: values("skb_drop_reason_subsys"),
+    }
+}
+
+/// Finds the function that a code address is in.
+fn functions(kernel: &Kernel) -> Functions {
     let symbols = Rc::clone(&kernel.symbols);
-    let function = move |addr| symbols.at(addr).map(|(symbol, _)| symbol.name.to_string());
-    Names::new(
-        session.points().to_vec(),
-        Reasons::new(reasons).with_subsystems(subsystems),
-        Box::new(function),
-    )
+    Rc::new(move |addr| symbols.at(addr).map(|(symbol, _)| symbol.name.to_string()))
 }
 
 /// Progress on standard error: a line that is drawn over on a terminal, notices in any case.

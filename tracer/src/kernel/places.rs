@@ -73,6 +73,12 @@ pub fn runnable(program: &str) -> bool {
     !program.is_empty() && std::env::split_paths(&path).any(|dir| executable(&dir.join(program)))
 }
 
+/// The kernel's release, as `uname -r` says it; empty if /proc does not tell.
+pub fn kernel_release() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use ktrail_ebpf::kernel::{KType, TypeId, Types};
+use ktrail_ebpf::kernel::{KType, TypeId};
 use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv};
 
 use super::pattern::Pattern;
+use crate::kernel::btf::c_type;
 
 /// Names of events that every kernel has.
 const FIXED: &[&str] = &[
@@ -147,46 +148,10 @@ fn parameters(
         return Ok(());
     };
     for (name, ty) in params {
-        writeln!(out, "    {} {name}", c_type(env.types(), ty, 0))?;
+        writeln!(out, "    {} {name}", c_type(env.types(), ty))?;
     }
-    match c_type(env.types(), ret, 0) {
+    match c_type(env.types(), ret) {
         ty if returns && ty != "void" => writeln!(out, "    {ty} retval"),
         _ => Ok(()),
-    }
-}
-
-/// A type as C writes it, roughly: functions' and arrays' declarators are left out.
-fn c_type(types: &dyn Types, id: TypeId, depth: u32) -> String {
-    const MOST: u32 = 16;
-    let inner = |to| match depth {
-        MOST => "…".into(),
-        _ => c_type(types, to, depth + 1),
-    };
-    match types.get(id) {
-        Some(KType::Void) | None => "void".into(),
-        Some(KType::Int {
-            size,
-            signed,
-            boolean,
-            char,
-        }) => match (boolean, char) {
-            (true, _) => "bool".into(),
-            (_, true) => "char".into(),
-            _ => format!("{}int{}", if signed { "" } else { "u" }, size * 8),
-        },
-        Some(KType::Ptr(to)) => match inner(to) {
-            text if text.ends_with('*') => format!("{text}*"),
-            text => format!("{text} *"),
-        },
-        Some(KType::Array { element, len }) => format!("{}[{len}]", inner(element)),
-        Some(KType::Struct { name, union, .. }) => {
-            format!("{} {name}", if union { "union" } else { "struct" })
-        }
-        Some(KType::Enum { name, .. }) => format!("enum {name}"),
-        Some(KType::Typedef { name, .. }) => name,
-        Some(KType::Modifier { to, .. }) => inner(to),
-        Some(KType::Proto { .. }) => "void (*)()".into(),
-        Some(KType::Func { name, .. }) => name,
-        Some(KType::Other) => "?".into(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::event::{Event, Packet, PointId, Sign, Tuple};
+use super::event::{Event, Hook, Packet, PointId, Sign, Tuple};
 use super::record::{self, Record, SignCode};
 
 /// Why a report could not be decoded: the program and the decoder disagree, which is a bug.
@@ -26,7 +26,8 @@ pub fn decode(
     place: impl Fn(u64) -> Option<PointId>,
     read: impl Fn(u64) -> bool,
 ) -> Result<Event, BadRecord> {
-    if bytes.len() != record::SIZE as usize {
+    let size = bytes.len() as u32;
+    if size != record::SIZE && size != record::SIZE + record::HOOK_SIZE {
         return Err(BadRecord::Size(bytes.len()));
     }
     let number = |field: Record| {
@@ -58,6 +59,12 @@ pub fn decode(
         n if n == SignCode::Freed as u64 => Sign::Freed,
         other => return Err(BadRecord::Sign(other)),
     };
+    let hook = (size > record::SIZE).then(|| Hook {
+        family: bytes[record::HOOK_FAMILY as usize],
+        number: bytes[record::HOOK_NUMBER as usize],
+        table: text(record::HOOK_TABLE),
+        chain: text(record::HOOK_CHAIN),
+    });
     let point = match number(Record::Point) as u32 {
         record::NO_POINT => place(number(Record::Ip)).unwrap_or(PointId(record::NO_POINT)),
         point => PointId(point),
@@ -73,6 +80,11 @@ pub fn decode(
             ifindex: number(Record::Ifindex) as u32,
             ifname: text(record::IFNAME),
             netns: number(Record::Netns) as u32,
+            conntrack: match number(Record::Conntrack) {
+                record::NO_CONNTRACK => None,
+                info => Some(info as u8),
+            },
+            headers: headers.to_vec(),
         }
     });
     Ok(Event {
@@ -86,6 +98,7 @@ pub fn decode(
         comm: text(record::COMM),
         packet,
         sign,
+        hook,
     })
 }
 

@@ -5,12 +5,14 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// A place that events come from, as an index of the run's [`Point`] table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PointId(pub u32);
 
 /// An attach point's kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PointKind {
     /// A kernel function's entry.
     Function,
@@ -19,7 +21,7 @@ pub enum PointKind {
 }
 
 /// An attach point: a function or a tracepoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Point {
     /// The function's or the tracepoint's name.
     pub name: String,
@@ -32,7 +34,7 @@ pub struct Point {
 }
 
 /// One packet seen at one attach point.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// When, in nanoseconds of CLOCK_MONOTONIC, taken in the probe.
     pub time: u64,
@@ -54,10 +56,25 @@ pub struct Event {
     pub packet: Option<Packet>,
     /// What the attach point means for the packet's life.
     pub sign: Sign,
+    /// The Netfilter hook that the attach point belongs to, where it says so.
+    pub hook: Option<Hook>,
+}
+
+/// A Netfilter hook, and what is registered there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Hook {
+    /// Protocol family, `NFPROTO_*`.
+    pub family: u8,
+    /// Hook number within the family, such as `NF_INET_LOCAL_OUT`.
+    pub number: u8,
+    /// The table whose chain runs; empty where it isn't known. Escape before printing.
+    pub table: Vec<u8>,
+    /// The nftables base chain that runs; empty for others. Escape before printing.
+    pub chain: Vec<u8>,
 }
 
 /// The packet's state at an event.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Packet {
     /// Network layer, if the headers could be read.
     pub tuple: Option<Tuple>,
@@ -73,10 +90,14 @@ pub struct Packet {
     pub ifname: Vec<u8>,
     /// Inode of the network namespace (of the device, else of the socket); 0 where neither is set.
     pub netns: u32,
+    /// What connection tracking makes of it, `enum ip_conntrack_info`; none while it hasn't seen it.
+    pub conntrack: Option<u8>,
+    /// Bytes from the network header on, as many as were reported; empty where there is none.
+    pub headers: Vec<u8>,
 }
 
 /// Addresses and ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tuple {
     /// Source address.
     pub src: IpAddr,
@@ -90,7 +111,7 @@ pub struct Tuple {
 }
 
 /// What an event says about the packet's life, beside having been there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sign {
     /// Nothing more.
     Passed,

@@ -1,15 +1,19 @@
 //! Following packets: scan, program, events, journeys, renderers.
 
+pub mod align;
 pub mod decode;
 pub mod event;
 pub mod headers;
 pub mod journey;
+pub mod knowledge;
+pub mod layers;
 pub mod offsets;
 pub mod order;
 pub mod pipeline;
 pub mod plan;
 pub mod program;
 pub mod record;
+pub mod recording;
 pub mod render;
 pub mod roles;
 pub mod run;

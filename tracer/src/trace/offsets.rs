@@ -22,12 +22,37 @@ pub struct Offsets {
     pub skb_pkt_type: Bits,
     pub skb_vlan: VlanTag,
     pub skb_vlan_tci: u32,
+    /// None without connection tracking.
+    pub skb_nfct: Option<u32>,
     pub dev_ifindex: u32,
     pub dev_type: u32,
     pub dev_name: u32,
     pub dev_net: u32,
     pub sock_net: u32,
     pub net_inum: u32,
+    /// None without Netfilter.
+    pub netfilter: Option<NetfilterOffsets>,
+}
+
+/// Where the kernel keeps what a Netfilter hook is, and what is registered there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct NetfilterOffsets {
+    pub state_hook: u32,
+    pub state_pf: u32,
+    /// None where nf_tables is not loaded.
+    pub nft: Option<NftOffsets>,
+    /// The name within `struct xt_table`; none where x_tables is not loaded.
+    pub xt_table_name: Option<u32>,
+}
+
+/// nftables' chains and tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct NftOffsets {
+    pub chain_table: u32,
+    pub chain_name: u32,
+    pub table_name: u32,
 }
 
 /// A bit-field of at most 8 bits.
@@ -115,12 +140,31 @@ impl Offsets {
             skb_pkt_type: bits("sk_buff", "pkt_type")?,
             skb_vlan: vlan,
             skb_vlan_tci: at("sk_buff", "vlan_tci")?,
+            skb_nfct: at("sk_buff", "_nfct").ok(),
             dev_ifindex: at("net_device", "ifindex")?,
             dev_type: at("net_device", "type")?,
             dev_name: at("net_device", "name")?,
             dev_net: at("net_device", "nd_net.net")?,
             sock_net: at("sock", "__sk_common.skc_net.net")?,
             net_inum: at("net", "ns.inum")?,
+            netfilter: netfilter(types),
         })
     }
+}
+
+fn netfilter(types: &dyn Types) -> Option<NetfilterOffsets> {
+    let at = |owner, path| field::path(types, owner, path).map(|f| f.offset());
+    let nft = || {
+        Some(NftOffsets {
+            chain_table: at("nft_chain", "table")?,
+            chain_name: at("nft_chain", "name")?,
+            table_name: at("nft_table", "name")?,
+        })
+    };
+    Some(NetfilterOffsets {
+        state_hook: at("nf_hook_state", "hook")?,
+        state_pf: at("nf_hook_state", "pf")?,
+        nft: nft(),
+        xt_table_name: at("xt_table", "name"),
+    })
 }

@@ -140,6 +140,7 @@ mod tests {
             comm: Vec::new(),
             packet: None,
             sign: Sign::Passed,
+            hook: None,
         }
     }
 

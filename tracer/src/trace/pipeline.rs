@@ -7,6 +7,7 @@ use std::io;
 use super::event::{Event, Point};
 use super::journey::{Journeys, Limits};
 use super::order::Sorter;
+use super::recording::{End, Recorder};
 use super::render::Renderer;
 use super::summary::{Attached, Missed, Summary};
 
@@ -18,6 +19,7 @@ pub struct Pipeline<R> {
     live: bool,
     ended: u64,
     limit: Option<u64>,
+    recorder: Option<Recorder>,
 }
 
 impl<R: Renderer> Pipeline<R> {
@@ -31,12 +33,19 @@ impl<R: Renderer> Pipeline<R> {
             live,
             ended: 0,
             limit: None,
+            recorder: None,
         }
     }
 
     /// Render no more than this many packets.
     pub fn stop_after(mut self, packets: Option<u64>) -> Self {
         self.limit = packets;
+        self
+    }
+
+    /// Also record what comes.
+    pub fn record(mut self, recorder: Option<Recorder>) -> Self {
+        self.recorder = recorder;
         self
     }
 
@@ -58,6 +67,28 @@ impl<R: Renderer> Pipeline<R> {
     /// Counts events that the ring lost just now.
     pub fn lost(&mut self, count: u64) {
         self.journeys.lost(count);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.lost(count);
+        }
+    }
+
+    /// Takes the next event of a recording, in the order of their timestamps.
+    ///
+    /// # Errors
+    /// What writing gave; see [`is_over`].
+    pub fn replay(&mut self, event: Event) -> io::Result<()> {
+        self.journeys.advance(event.time);
+        self.render_ended()?;
+        self.take(event)
+    }
+
+    /// A recording has ended: renders everything that is left, and the summary.
+    ///
+    /// # Errors
+    /// What writing gave; see [`is_over`].
+    pub fn finish_replay(self, end: End) -> io::Result<Summary> {
+        let late = end.late;
+        self.end(end.attached, end.missed, late)
     }
 
     /// Renders what is due at `now`, in nanoseconds of CLOCK_MONOTONIC. Call it a few times in a hundred
@@ -71,6 +102,9 @@ impl<R: Renderer> Pipeline<R> {
         }
         self.journeys.advance(self.sorter.watermark(now));
         self.render_ended()?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.advance(now)?;
+        }
         self.renderer.flush()
     }
 
@@ -87,13 +121,26 @@ impl<R: Renderer> Pipeline<R> {
         while let Some(event) = self.sorter.flush() {
             self.take(event)?;
         }
+        let late = self.sorter.late();
+        if let Some(recorder) = self.recorder.take() {
+            let attached = attached.clone();
+            recorder.finish(&End {
+                attached,
+                missed,
+                late,
+            })?;
+        }
+        self.end(attached, missed, late)
+    }
+
+    fn end(mut self, attached: Attached, missed: Missed, late: u64) -> io::Result<Summary> {
         self.journeys.finish();
         self.render_ended()?;
         let totals = self.journeys.totals();
         let summary = Summary {
             attached,
             missed,
-            late: self.sorter.late(),
+            late,
             totals,
         };
         self.renderer.summary(&summary)?;
@@ -104,6 +151,9 @@ impl<R: Renderer> Pipeline<R> {
     fn take(&mut self, event: Event) -> io::Result<()> {
         if self.done() {
             return Ok(());
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(&event)?;
         }
         if let Some((number, step)) = self.journeys.push(event)
             && self.live

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::event::{Point, PointId, PointKind};
-use super::program::{Role, SkbArg};
+use super::program::{Role, Rules, SkbArg};
 
 /// A function or a tracepoint that takes an skb, as the scan of BTF found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,30 @@ const CLONING: &[&[(&str, u8, u8)]] = &[
     &[("ip_copy_metadata", 0, 1)],
     &[("ip6_copy_metadata", 0, 1)],
 ];
+
+/// Functions at a Netfilter hook: their `struct nf_hook_state *` follows the skb (4.4+).
+const HOOKS: &[&str] = &["nf_hook_slow", "ipt_do_table", "ip6t_do_table", "nft_do_chain_*"];
+
+/// The role of a function at a Netfilter hook, in whatever module.
+fn hook_role(name: &str, skb: SkbArg) -> Option<Role> {
+    let known = HOOKS.iter().any(|hook| match hook.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == *hook,
+    });
+    if !known || skb.indirect {
+        return None;
+    }
+    let state = skb.index + 1;
+    let rules = match name {
+        "nf_hook_slow" => None,
+        // (skb, state, table) until 5.15; (table, skb, state) since.
+        "ipt_do_table" | "ip6t_do_table" if skb.index == 0 => Some(Rules::Xt(2)),
+        "ipt_do_table" | "ip6t_do_table" => Some(Rules::Xt(0)),
+        _ if skb.index == 1 => Some(Rules::Nft(0)),
+        _ => None,
+    };
+    Some(Role::Hook { state, rules })
+}
 
 /// The role of a function of the kernel itself.
 fn function_role(name: &str, attachable: &HashSet<&str>) -> (Role, Option<SkbArg>) {
@@ -187,6 +211,11 @@ pub fn follows_lives(point: &Point) -> bool {
 
 fn role(candidate: &Candidate, functions: &HashSet<&str>) -> (Role, Option<SkbArg>) {
     let name = candidate.point.name.as_str();
+    if candidate.point.kind == PointKind::Function
+        && let Some(role) = hook_role(name, candidate.skb)
+    {
+        return (role, None);
+    }
     match candidate.point.kind {
         _ if !candidate.point.module.is_empty() => (Role::Pass, None),
         PointKind::Function => function_role(name, functions),
@@ -263,5 +292,24 @@ mod tests {
                 last: false
             }
         );
+    }
+
+    #[test]
+    fn netfilters_functions_tell_their_hook() {
+        use PointKind::Function;
+        let mut nft = candidate("nft_do_chain_ipv4", Function, 1, 3);
+        nft.point.module = "nf_tables".into();
+        let groups = group(&[
+            candidate("nf_hook_slow", Function, 0, 4),
+            nft,
+            candidate("ipt_do_table", Function, 1, 3),
+            candidate("ip6t_do_table", Function, 0, 3),
+        ]);
+        let role = |point| role_of(&groups, point).0;
+        let hook = |state, rules| Role::Hook { state, rules };
+        assert_eq!(role(0), hook(1, None));
+        assert_eq!(role(1), hook(2, Some(Rules::Nft(0))));
+        assert_eq!(role(2), hook(2, Some(Rules::Xt(0))));
+        assert_eq!(role(3), hook(1, Some(Rules::Xt(2))));
     }
 }

@@ -110,6 +110,13 @@ pub enum Place {
 pub enum Role {
     /// The packet passes. The filter may match here.
     Pass,
+    /// The packet passes at a Netfilter hook.
+    Hook {
+        /// Position of `struct nf_hook_state *` among the arguments.
+        state: u8,
+        /// What is registered there, if it is rules.
+        rules: Option<Rules>,
+    },
     /// The packet passes, but its headers may be gone already: only what is followed is reported.
     PassFollowed,
     /// The skb's head is about to be reallocated.
@@ -149,10 +156,22 @@ pub enum Role {
     },
 }
 
+/// The argument that says which rules run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rules {
+    /// At this position, `struct nft_chain *`.
+    Nft(u8),
+    /// At this position, `struct xt_table *`.
+    Xt(u8),
+}
+
 impl Role {
     /// May a journey start here?
     fn starts(self) -> bool {
-        matches!(self, Role::Pass | Role::Reallocate | Role::Drop { .. })
+        matches!(
+            self,
+            Role::Pass | Role::Hook { .. } | Role::Reallocate | Role::Drop { .. }
+        )
     }
 
     /// Can the packet's state still be read here?
@@ -490,15 +509,19 @@ impl<'a> Body<'a> {
     fn report(&mut self) {
         self.count(Stat::Produced);
         let ring = self.b.map(EVENTS);
-        let ty = Type::Record {
-            size: record::SIZE,
-            nullable: true,
+        let size = match self.spec.role {
+            Role::Hook { .. } => record::SIZE + record::HOOK_SIZE,
+            _ => record::SIZE,
         };
-        let args = vec![ring.into(), i64::from(record::SIZE).into(), 0.into()];
+        let ty = Type::Record { size, nullable: true };
+        let args = vec![ring.into(), i64::from(size).into(), 0.into()];
         let record = self.b.call_as(ty, Helper::RingbufReserve, args);
         let (lost, done) = (self.b.block(), self.b.block());
         let record = self.b.non_null(record, lost);
         self.fill(record);
+        if let Role::Hook { state, rules } = self.spec.role {
+            self.hook(record, state, rules);
+        }
         self.b
             .call_void(Helper::RingbufSubmit, vec![record.into(), 0.into()]);
         self.b.jump(done);
@@ -555,8 +578,79 @@ impl<'a> Body<'a> {
             let value = self.b.kernel_load(subject, off as i32, size);
             put(&mut self.b, field, value.into());
         }
+        self.conntrack(record, subject);
         self.device(record, subject);
         self.headers(record, subject);
+    }
+
+    /// The Netfilter hook, and whose rules run there.
+    fn hook(&mut self, record: Reg, state: u8, rules: Option<Rules>) {
+        for off in (record::SIZE..record::SIZE + record::HOOK_SIZE).step_by(8) {
+            self.b.store(record, off as i32, 0, Size::B8);
+        }
+        let Some(o) = self.spec.offsets.netfilter else {
+            return;
+        };
+        let done = self.b.block();
+        let state = self.b.arg(state, Type::Kernel { direct: false });
+        self.b.branch_if(Cond::Eq, state, 0, done);
+        // `hook` was an unsigned int until 5.12 and is a byte since: the first byte holds it either way.
+        for (to, from) in [
+            (record::HOOK_NUMBER, o.state_hook),
+            (record::HOOK_FAMILY, o.state_pf),
+        ] {
+            let value = self.b.kernel_load(state, from as i32, Size::B1);
+            self.b.store(record, to as i32, value, Size::B1);
+        }
+        match (rules, o.nft, o.xt_table_name) {
+            (Some(Rules::Nft(index)), Some(nft), _) => {
+                let chain = self.b.arg(index, Type::Kernel { direct: false });
+                self.b.branch_if(Cond::Eq, chain, 0, done);
+                let name = self.b.kernel_ptr(chain, nft.chain_name as i32);
+                self.string(record, record::HOOK_CHAIN, name);
+                let table = self.b.kernel_ptr(chain, nft.chain_table as i32);
+                self.b.branch_if(Cond::Eq, table, 0, done);
+                let name = self.b.kernel_ptr(table, nft.table_name as i32);
+                self.string(record, record::HOOK_TABLE, name);
+            }
+            (Some(Rules::Xt(index)), _, Some(name)) => {
+                let table = self.b.arg(index, Type::Kernel { direct: false });
+                self.b.branch_if(Cond::Eq, table, 0, done);
+                let name = self.b.add(table, i64::from(name));
+                self.string(record, record::HOOK_TABLE, name);
+            }
+            _ => {}
+        }
+        self.b.jump(done);
+        self.b.switch_to(done);
+    }
+
+    /// Copy a string of the kernel's; what can't be read stays empty.
+    fn string(&mut self, record: Reg, (off, len): (u32, u32), from: Reg) {
+        let to = self.b.add(record, i64::from(off));
+        let args = vec![to.into(), i64::from(len).into(), from.into()];
+        self.b.call_void(Helper::ProbeReadKernelStr, args);
+    }
+
+    /// What connection tracking makes of the packet: `skb->_nfct` is its entry's address, with `enum
+    /// ip_conntrack_info` in the lower three bits.
+    fn conntrack(&mut self, record: Reg, subject: Reg) {
+        let field = Record::Conntrack;
+        let unknown = i64::try_from(record::NO_CONNTRACK).unwrap_or_default();
+        let Some(off) = self.spec.offsets.skb_nfct else {
+            self.b.store(record, field.offset(), unknown, field.size());
+            return;
+        };
+        let (unseen, done) = (self.b.block(), self.b.block());
+        let entry = self.b.kernel_load(subject, off as i32, Size::B8);
+        self.b.branch_if(Cond::Eq, entry, 0, unseen);
+        let info = self.b.and(entry, 7);
+        self.b.store(record, field.offset(), info, field.size());
+        self.b.jump(done);
+        self.b.switch_to(unseen);
+        self.b.store(record, field.offset(), unknown, field.size());
+        self.b.jump(done);
+        self.b.switch_to(done);
     }
 
     /// What the role adds to a report: the skb whose state is reported, the sign and its two values.
@@ -564,7 +658,9 @@ impl<'a> Body<'a> {
         use record::SignCode as S;
         let none = Operand::Imm(0);
         match self.spec.role {
-            Role::Pass | Role::PassFollowed | Role::Reallocate => (self.skb, S::Passed, [none, none]),
+            Role::Pass | Role::Hook { .. } | Role::PassFollowed | Role::Reallocate => {
+                (self.skb, S::Passed, [none, none])
+            }
             Role::Copy => (self.skb, S::Copied, [none, none]),
             Role::Free { .. } => (self.skb, S::Freed, [none, none]),
             Role::Consume { location, .. } => {

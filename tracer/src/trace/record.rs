@@ -5,7 +5,10 @@
 use ktrail_ebpf::ir::Size;
 
 /// Bytes of a report.
-pub const SIZE: u32 = 192;
+pub const SIZE: u32 = 200;
+
+/// Bytes that follow in the report of a point that knows its Netfilter hook.
+pub const HOOK_SIZE: u32 = 72;
 
 /// Where the packet's state starts: all that is zero in a report without [`Record::HasState`].
 pub const STATE: u32 = 88;
@@ -21,6 +24,21 @@ pub const IFNAME: (u32, u32) = (112, 16);
 
 /// Offset and size of the bytes from the network header on.
 pub const HEADERS: (u32, u32) = (128, 64);
+
+/// Offset of the hook's family, `nf_hook_state.pf`, in one byte.
+pub const HOOK_FAMILY: u32 = SIZE;
+
+/// Offset of the hook's number, `nf_hook_state.hook`, in one byte.
+pub const HOOK_NUMBER: u32 = SIZE + 1;
+
+/// Offset and size of the table's name, NUL-terminated; empty if not known.
+pub const HOOK_TABLE: (u32, u32) = (SIZE + 8, 32);
+
+/// Offset and size of the chain's name, NUL-terminated; empty if not known.
+pub const HOOK_CHAIN: (u32, u32) = (SIZE + 40, 32);
+
+/// In [`Record::Conntrack`]: connection tracking has not seen the packet.
+pub const NO_CONNTRACK: u64 = 0xff;
 
 /// The fields that hold one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +77,8 @@ pub enum Record {
     HeaderLen,
     /// `skb->protocol`, network byte order.
     Protocol,
+    /// The lower bits of `skb->_nfct`, `enum ip_conntrack_info`; or [`NO_CONNTRACK`].
+    Conntrack,
 }
 
 impl Record {
@@ -84,6 +104,7 @@ impl Record {
             // A word of its own, so that no byte of the report stays unwritten.
             Record::Protocol => (108, Size::B4),
             // 112: IFNAME, 128: HEADERS
+            Record::Conntrack => (192, Size::B8),
         }
     }
 
@@ -136,7 +157,7 @@ mod tests {
         use Record::*;
         let fields = [
             Time, Journey, Skb, PidTgid, Ip, Extra0, Extra1, Point, Cpu, Sign, HasState, Len, Mark, Ifindex,
-            Netns, HeaderLen, Protocol,
+            Netns, HeaderLen, Protocol, Conntrack,
         ];
         let mut ranges: Vec<(u32, u32)> = fields
             .iter()

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::decode::decode;
 use super::pipeline::Pipeline;
 use super::program::Stat;
+use super::recording::Recorder;
 use super::render::Renderer;
 use super::session::{Coverage, Session};
 use super::summary::{Attached, Missed, Skipped};
@@ -47,13 +48,16 @@ pub fn run(
     session: &mut Session,
     until: &Until<'_>,
     live: bool,
+    recorder: Option<Recorder>,
     ready: &dyn Fn() -> anyhow::Result<()>,
     out: Box<dyn Renderer>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let pipeline = Pipeline::new(session.points(), out, live).stop_after(until.count);
+    let pipeline = Pipeline::new(session.points(), out, live)
+        .stop_after(until.count)
+        .record(recorder);
     let mut run = Run {
         session,
         pipeline,

@@ -25,6 +25,22 @@ pub fn query() -> Tuple {
     }
 }
 
+/// An IPv4 and a UDP header.
+fn headers(tuple: &Tuple) -> Vec<u8> {
+    let mut bytes = vec![0x45, 0, 0, 68, 0, 1, 0x40, 0, 64, tuple.protocol, 0, 0];
+    for address in [tuple.src, tuple.dst] {
+        match address {
+            std::net::IpAddr::V4(address) => bytes.extend(address.octets()),
+            std::net::IpAddr::V6(_) => unreachable!("the story's query is IPv4"),
+        }
+    }
+    let (src, dst) = tuple.ports.unwrap_or_default();
+    for number in [src, dst, 48, 0] {
+        bytes.extend(number.to_be_bytes());
+    }
+    bytes
+}
+
 impl Story {
     /// A process sends a DNS query; the headers are complete.
     pub fn new() -> Self {
@@ -45,6 +61,8 @@ impl Story {
                 ifindex: 0,
                 ifname: Vec::new(),
                 netns: 4026532201,
+                conntrack: None,
+                headers: headers(&query()),
             },
         }
     }
@@ -86,6 +104,7 @@ impl Story {
             comm: self.comm.clone(),
             packet: (!matches!(sign, Sign::Transmitted { .. } | Sign::Freed)).then(|| self.packet.clone()),
             sign,
+            hook: None,
         });
         self.time += 640;
         self

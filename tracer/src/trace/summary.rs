@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::journey::{Fate, Totals};
 
 /// What a run attached to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
     /// How: `kprobe-multi`, `kprobe`, `tracepoint`, ….
     pub backend: String,
@@ -20,7 +20,7 @@ pub struct Attached {
 }
 
 /// Why some attach points were left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// In words, as in "7 …".
     pub reason: String,
@@ -29,7 +29,7 @@ pub struct Skipped {
 }
 
 /// What the kernel's side could not see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missed {
     /// Hits that the kernel refused to run the program for, because it ran already on that CPU.
     pub recursion: u64,

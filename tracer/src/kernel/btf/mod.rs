@@ -7,6 +7,7 @@
 //! Deliberately absent: what can be probed ([`super::probeable`]) and what a type means to a script.
 
 mod census;
+mod declare;
 #[cfg(test)]
 mod fixture;
 mod index;
@@ -23,6 +24,7 @@ use btf_rs::{Backend, Btf, BtfType, Type};
 use ktrail_ebpf::kernel::{KType, Member, Space, TypeId, Types};
 
 pub use census::{Indirection, SkbFunction, SkbTracepoint};
+pub use declare::{c_type, prototype};
 
 use super::Lacking;
 use super::sys::{self, ById, Command, ObjInfo, SysError, addr_of_mut};

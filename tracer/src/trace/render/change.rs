@@ -71,6 +71,13 @@ pub fn changes(known: &mut Packet, packet: &Packet) -> Vec<Change> {
         changed("len ", Some(known.len.to_string()), packet.len.to_string());
         known.len = packet.len;
     }
+    if let Some(info) = packet.conntrack
+        && known.conntrack != Some(info)
+    {
+        let old = known.conntrack.map(names::conntrack);
+        changed("conntrack ", old, names::conntrack(info));
+        known.conntrack = Some(info);
+    }
     if packet.mark != known.mark {
         changed(
             "mark ",

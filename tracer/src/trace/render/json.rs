@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::escape::escape;
 use super::names::{self, Names};
-use super::{Renderer, wall};
-use crate::trace::event::{PointId, PointKind, Sign, Tuple};
+use super::why::why;
+use super::{Renderer, netfilter, wall};
+use crate::trace::event::{Hook, PointId, PointKind, Sign, Tuple};
 use crate::trace::journey::{Consumption, Device, Fate, Had, Journey, Process, Step};
 use crate::trace::summary::{Attached, Summary};
 
@@ -45,8 +46,10 @@ struct EventLine {
     tid: u32,
     comm: String,
     point: PointName,
+    layer: &'static str,
     skb: String,
     state: Option<StateFields>,
+    hook: Option<HookFields>,
     sign: SignFields,
 }
 
@@ -59,6 +62,16 @@ struct StateFields {
     ifindex: u32,
     ifname: String,
     netns: u32,
+    conntrack: Option<String>,
+}
+
+#[derive(Serialize)]
+struct HookFields {
+    family: String,
+    hook: Option<&'static str>,
+    number: u8,
+    table: Option<String>,
+    chain: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -124,7 +137,16 @@ struct JourneyLine {
     given_up: bool,
     fate_copy: usize,
     fate: FateFields,
+    why: Vec<String>,
+    layers: Vec<ShareFields>,
     copies: Vec<CopyFields>,
+}
+
+#[derive(Serialize)]
+struct ShareFields {
+    layer: &'static str,
+    waiting: Option<&'static str>,
+    time_ns: u64,
 }
 
 #[derive(Serialize)]
@@ -229,6 +251,21 @@ impl<W: Write> Json<W> {
         }
     }
 
+    /// Live, the journey's events are gone: nothing can be said.
+    fn shares(&self, journey: &Journey) -> Vec<ShareFields> {
+        if journey.count != journey.steps().count() as u64 + journey.cut {
+            return vec![];
+        }
+        let shares = self.names.shares(journey).into_iter();
+        shares
+            .map(|share| ShareFields {
+                layer: share.layer.name(),
+                waiting: share.waiting,
+                time_ns: share.time,
+            })
+            .collect()
+    }
+
     fn reason(&self, reason: Option<u32>, location: u64) -> ReasonFields {
         ReasonFields {
             reason,
@@ -299,6 +336,7 @@ impl<W: Write> Renderer for Json<W> {
             tid: event.tid,
             comm: escape(&event.comm),
             point: self.point(event.point),
+            layer: self.names.layer(event.point).name(),
             skb: address(event.skb),
             state: event.packet.as_ref().map(|packet| StateFields {
                 tuple: packet.tuple.as_ref().map(tuple),
@@ -308,7 +346,9 @@ impl<W: Write> Renderer for Json<W> {
                 ifindex: packet.ifindex,
                 ifname: escape(&packet.ifname),
                 netns: packet.netns,
+                conntrack: packet.conntrack.map(names::conntrack),
             }),
+            hook: event.hook.as_ref().map(hook_fields),
             sign: match event.sign {
                 Sign::Passed => SignFields::Passed,
                 Sign::Copied => SignFields::Copied,
@@ -339,6 +379,8 @@ impl<W: Write> Renderer for Json<W> {
             given_up: journey.given_up,
             fate_copy: journey.teller + 1,
             fate: self.fate(journey.fate()),
+            why: why(journey, &self.names),
+            layers: self.shares(journey),
             copies: journey
                 .copies
                 .iter()
@@ -398,6 +440,17 @@ fn tuple(tuple: &Tuple) -> TupleFields {
         dst_port: ports.map(|p| p.1),
         icmp_type: icmp.map(|p| p.0),
         icmp_code: icmp.map(|p| p.1),
+    }
+}
+
+fn hook_fields(hook: &Hook) -> HookFields {
+    let known = |name: &[u8]| (!name.is_empty()).then(|| escape(name));
+    HookFields {
+        family: netfilter::family_name(hook.family),
+        hook: netfilter::hook_name(hook),
+        number: hook.number,
+        table: known(&hook.table),
+        chain: known(&hook.chain),
     }
 }
 

@@ -12,9 +12,11 @@ mod change;
 pub mod escape;
 pub mod json;
 pub mod names;
+pub mod netfilter;
 #[cfg(test)]
 mod tests;
 pub mod text;
+pub mod why;
 
 pub use json::Json;
 pub use names::{Names, Reasons};
@@ -51,6 +53,31 @@ pub trait Renderer {
     /// # Errors
     /// The writer's.
     fn flush(&mut self) -> io::Result<()>;
+}
+
+/// Renders nothing but the summary, as text.
+pub struct SummaryAlone<W>(pub W);
+
+impl<W: io::Write> Renderer for SummaryAlone<W> {
+    fn event(&mut self, _: u64, _: &Step) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn ended(&mut self, _: &Journey) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn journey(&mut self, _: &Journey) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        write!(self.0, "{summary}")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 impl<R: Renderer + ?Sized> Renderer for Box<R> {

@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use super::escape::escape;
 use crate::trace::event::{Point, PointId, PointKind, Tuple};
+use crate::trace::journey::Journey;
+use crate::trace::knowledge::{Entry, Layer, knowledge};
+use crate::trace::layers::{Layers, Share};
 
 /// Turns a code address into the name of the function that it is in.
 pub type Symbols = Box<dyn Fn(u64) -> Option<String>>;
@@ -12,6 +15,7 @@ pub type Symbols = Box<dyn Fn(u64) -> Option<String>>;
 /// What a run knows names of.
 pub struct Names {
     points: Vec<Point>,
+    layers: Layers,
     reasons: Reasons,
     symbols: Symbols,
 }
@@ -20,6 +24,7 @@ impl Names {
     /// From the run's attach points, the kernel's drop reasons and its symbols.
     pub fn new(points: Vec<Point>, reasons: Reasons, symbols: Symbols) -> Self {
         Names {
+            layers: Layers::new(&points),
             points,
             reasons,
             symbols,
@@ -29,6 +34,32 @@ impl Names {
     /// The attach point, if the number is of this run.
     pub fn point(&self, id: PointId) -> Option<&Point> {
         self.points.get(id.0 as usize)
+    }
+
+    /// The layer that an attach point is in.
+    pub fn layer(&self, id: PointId) -> Layer {
+        self.layers.layer(id.0)
+    }
+
+    /// What is known about an attach point.
+    pub fn about(&self, id: PointId) -> Option<&'static Entry> {
+        self.point(id).and_then(|point| knowledge().of(point))
+    }
+
+    /// Where a journey's time went.
+    pub fn shares(&self, journey: &Journey) -> Vec<Share> {
+        self.layers.shares(journey)
+    }
+
+    /// What it means when a journey ends in the function at `location`, else at `point`: with that function's name.
+    pub fn end(&self, location: u64, point: PointId) -> Option<(String, &'static str)> {
+        let by_name = |name: String| {
+            let end = knowledge().get(&name)?.end?;
+            Some((name, end))
+        };
+        self.function(location)
+            .and_then(by_name)
+            .or_else(|| Some((self.label(point), self.about(point)?.end?)))
     }
 
     /// Whether events from there are shown.
@@ -148,6 +179,20 @@ pub fn ethertype(number: u16) -> Option<&'static str> {
 /// The EtherType as people read it: `arp`, `ethertype 0x1234`.
 pub fn ethertype_label(number: u16) -> String {
     ethertype(number).map_or_else(|| format!("ethertype 0x{number:04x}"), str::to_owned)
+}
+
+/// `enum ip_conntrack_info` as people read it.
+pub fn conntrack(info: u8) -> String {
+    match info {
+        0 => "established",
+        1 => "related",
+        2 => "new",
+        3 => "established, reply",
+        4 => "related, reply",
+        7 => "untracked",
+        other => return format!("state {other}"),
+    }
+    .to_owned()
 }
 
 /// An IP protocol's name, if it is a common one.

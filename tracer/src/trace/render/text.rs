@@ -1,19 +1,21 @@
 //! Journeys as text: a heading with the packet as it began, one line an event with what changed, then its fate.
 //!
-//! Deliberately absent: layers and explanations. Output is ASCII, so that it survives serial consoles and grep.
+//! The margin names each line's layer where it changes. Output is ASCII, so that it survives serial consoles and grep.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::rc::Rc;
 
-use owo_colors::{OwoColorize, Style};
+use owo_colors::{AnsiColors, OwoColorize, Style};
 
 use super::escape::escape;
 use super::names::{self, Names};
-use super::{Renderer, change};
+use super::why::why;
+use super::{Renderer, change, netfilter};
 use crate::trace::event::{Event, Packet, PointKind, Sign};
 use crate::trace::journey::{Consumption, Fate, Had, Journey, Process, Step};
+use crate::trace::knowledge::Layer;
 use crate::trace::summary::{self, Summary};
 
 /// What the time column shows.
@@ -39,6 +41,7 @@ pub struct Text<W> {
     names: Rc<Names>,
     timestamp: Timestamp,
     colour: bool,
+    explain: bool,
     headed: bool,
     live: HashMap<u64, Progress>,
 }
@@ -50,9 +53,19 @@ struct Progress {
     previous: u64,
     /// What each copy was like when last seen.
     seen: Vec<Packet>,
+    /// The layer that the margin named last.
+    layer: Option<Layer>,
 }
 
 impl Progress {
+    fn new(first: u64) -> Progress {
+        Progress {
+            first,
+            previous: first,
+            ..Progress::default()
+        }
+    }
+
     /// Makes sure that what the step's copy was like is known; says where a further copy comes from, if this is its
     /// first step.
     fn begin(&mut self, step: &Step) -> Option<String> {
@@ -70,6 +83,25 @@ impl Progress {
             (_, None) => Some("another copy".to_owned()),
         }
     }
+}
+
+/// How wide the margin with the layers is: their longest name.
+const MARGIN: usize = 9;
+
+/// Neighbouring layers differ in colour.
+fn layer_style(layer: Layer) -> Style {
+    const COLOURS: [AnsiColors; 6] = [
+        AnsiColors::Cyan,
+        AnsiColors::Green,
+        AnsiColors::Yellow,
+        AnsiColors::Blue,
+        AnsiColors::Magenta,
+        AnsiColors::BrightRed,
+    ];
+    if !layer.crosses() {
+        return Style::new().dimmed();
+    }
+    Style::new().color(COLOURS[layer.number() % COLOURS.len()])
 }
 
 /// Something that a line says about its event.
@@ -90,7 +122,7 @@ impl Note {
 }
 
 /// How wide lines should be: beyond that, changes are shortened.
-const WIDTH: usize = 100;
+const WIDTH: usize = 110;
 
 /// Column widths, beside the fixed ones. What is wider pushes its line's rest to the right.
 #[derive(Clone, Copy)]
@@ -99,6 +131,8 @@ struct Widths {
     process: usize,
     copies: bool,
     function: usize,
+    /// Lines of other packets may stand between: each names its layer.
+    live: bool,
 }
 
 impl Widths {
@@ -107,12 +141,14 @@ impl Widths {
         process: 20,
         copies: true,
         function: 38,
+        live: false,
     };
     const LIVE: Widths = Widths {
         time: 12,
         process: 18,
         copies: false,
         function: 30,
+        live: true,
     };
 }
 
@@ -124,9 +160,16 @@ impl<W: Write> Text<W> {
             names,
             timestamp,
             colour,
+            explain: false,
             headed: false,
             live: HashMap::new(),
         }
+    }
+
+    /// Says of each function that is known what it does.
+    pub fn explaining(mut self, explain: bool) -> Self {
+        self.explain = explain;
+        self
     }
 
     fn paint(&self, text: &str, style: Style) -> String {
@@ -173,12 +216,16 @@ impl<W: Write> Text<W> {
         };
         let copy = if widths.copies { "copy  " } else { "" };
         let process = widths.process;
-        let text = format!("{lead}{time}cpu  {:<process$}  {copy}function", "process");
+        let text = format!(
+            "{lead}{:<MARGIN$}  {time}cpu  {:<process$}  {copy}function",
+            "layer", "process"
+        );
         writeln!(self.out, "{}", self.paint(&text, Style::new().dimmed()))
     }
 
     fn line(&mut self, lead: &str, step: &Step, widths: Widths, progress: &mut Progress) -> io::Result<()> {
         let event = &step.event;
+        let margin = self.margin(step, widths, progress);
         let time = match self.time(event.time, progress) {
             Some(time) => format!("{time:>w$}  ", w = widths.time),
             None => String::new(),
@@ -197,15 +244,59 @@ impl<W: Write> Text<W> {
             .point(event.point)
             .is_some_and(|p| p.kind == PointKind::Tracepoint);
         let notes = self.notes(step, progress);
-        if !notes.is_empty() {
+        let about = Some(event.point)
+            .filter(|_| self.explain)
+            .and_then(|point| self.names.about(point));
+        if !notes.is_empty() || about.is_some() {
             label = format!("{label:<w$}  ", w = widths.function);
         }
-        let room = WIDTH.saturating_sub(lead.len() + time.len() + place.len() + label.len());
-        let notes = self.join(notes, room);
+        let room = WIDTH.saturating_sub(lead.len() + MARGIN + 2 + time.len() + place.len() + label.len());
+        let mut notes = self.join(notes, room);
+        if let Some(about) = about {
+            let gap = if notes.is_empty() { "" } else { "  " };
+            notes.push_str(&format!("{gap}# {}", about.role));
+        }
         let dimmed = Style::new().dimmed();
         let time = self.paint(&time, dimmed);
         let label = self.paint(&label, if tracepoint { dimmed } else { Style::new() });
-        writeln!(self.out, "{lead}{time}{place}{label}{notes}")
+        writeln!(self.out, "{lead}{margin}{time}{place}{label}{notes}")
+    }
+
+    /// The layer's name where it changes, a bar where it stays.
+    fn margin(&self, step: &Step, widths: Widths, progress: &mut Progress) -> String {
+        let own = self.names.layer(step.event.point);
+        let layer = progress.layer.filter(|_| !own.crosses()).unwrap_or(own);
+        let stays = progress.layer == Some(layer) && !widths.live;
+        progress.layer = Some(layer);
+        let text = if stays { "|" } else { layer.name() };
+        format!(
+            "{}  ",
+            self.paint(&format!("{text:<MARGIN$}"), layer_style(layer))
+        )
+    }
+
+    /// Where the time went, as far as it is worth a word.
+    fn shares(&self, journey: &Journey) -> Option<String> {
+        let total = journey.end - journey.start;
+        let mut shares = self.names.shares(journey);
+        shares.sort_by_key(|share| std::cmp::Reverse(share.time));
+        const SHOWN: usize = 4;
+        let large = shares.iter().take(SHOWN).filter(|share| share.time * 100 > total);
+        let mut words: Vec<String> = large
+            .clone()
+            .map(|share| match share.waiting {
+                Some(place) => format!("waiting in {place} {}", micros(share.time as i64)),
+                None => format!("{} {}", share.layer.name(), micros(share.time as i64)),
+            })
+            .collect();
+        let rest: u64 = total.saturating_sub(large.map(|share| share.time).sum());
+        if words.len() < 2 {
+            return None;
+        }
+        if rest > 0 {
+            words.push(format!("other {}", micros(rest as i64)));
+        }
+        Some(format!("us: {}", words.join(", ")))
     }
 
     /// The notes, shortened if they take more than `room`.
@@ -241,6 +332,9 @@ impl<W: Write> Text<W> {
                     style: Style::new().yellow(),
                 });
             }
+        }
+        if let Some(hook) = &event.hook {
+            notes.push(Note::new(netfilter::place(hook), Style::new().cyan()));
         }
         let (text, style) = match event.sign {
             Sign::Passed | Sign::Cloned { .. } => return notes,
@@ -279,8 +373,18 @@ impl<W: Write> Text<W> {
             figures.push(summary::number(journey.copies.len() as u64, "skb"));
         }
         writeln!(self.out, "{lead}=> {text} ({})", figures.join(", "))?;
+        for line in why(journey, &self.names) {
+            writeln!(self.out, "{lead}   {line}")?;
+        }
         for text in other_fates(journey, &self.names) {
             writeln!(self.out, "{lead}   {text}")?;
+        }
+        // Live, the journey's events are gone.
+        if self.timestamp != Timestamp::None
+            && journey.count == journey.steps().count() as u64 + journey.cut
+            && let Some(shares) = self.shares(journey)
+        {
+            writeln!(self.out, "{lead}   {shares}")?;
         }
         if journey.lost > 0 {
             let lost = summary::number(journey.lost, "event");
@@ -313,6 +417,7 @@ impl<W: Write> Text<W> {
             process: longest(&|e| process(e.pid, &e.comm).len(), Widths::MAX.process).max("process".len()),
             copies: journey.copies.len() > 1,
             function: longest(&|e| self.names.label(e.point).len(), Widths::MAX.function),
+            live: false,
         }
     }
 }
@@ -335,11 +440,7 @@ impl<W: Write> Renderer for Text<W> {
             Some(progress) => progress,
             None => {
                 self.heading(number, &step.event)?;
-                Progress {
-                    first: time,
-                    previous: time,
-                    seen: Vec::new(),
-                }
+                Progress::new(time)
             }
         };
         let lead = match step.copy {
@@ -366,11 +467,7 @@ impl<W: Write> Renderer for Text<W> {
         let widths = self.widths(journey);
         self.heading(journey.number, &first.event)?;
         self.columns(widths, "")?;
-        let mut progress = Progress {
-            first: journey.start,
-            previous: journey.start,
-            seen: Vec::new(),
-        };
+        let mut progress = Progress::new(journey.start);
         for (i, step) in journey.steps().enumerate() {
             if i == journey.head.len() && journey.cut > 0 {
                 let text = format!("... {} not kept ...", summary::number(journey.cut, "event"));

@@ -1,0 +1,71 @@
+//! What `ktrail trace` and `ktrail show` have in common: how journeys are written.
+
+use std::io::{self, BufWriter, IsTerminal};
+use std::rc::Rc;
+
+use clap::ValueEnum;
+
+use super::Color;
+use crate::trace::render::{self, Names, Renderer};
+
+/// How journeys are written.
+#[derive(Debug, clap::Args)]
+pub struct Rendering {
+    /// What the time column shows
+    #[arg(short, long, value_enum, value_name = "KIND", default_value_t = Timestamp::Relative)]
+    timestamp: Timestamp,
+
+    /// Print events as they come, not whole journeys when they end
+    #[arg(long)]
+    pub live: bool,
+
+    /// Say beside each function what it does, if ktrail knows
+    #[arg(long)]
+    explain: bool,
+
+    /// Text for people or JSON lines for programs
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// How the output is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// JSON lines, for programs
+    Json,
+}
+
+/// What the time column shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Timestamp {
+    /// No time
+    None,
+    /// Wall-clock time
+    Absolute,
+    /// Since the packet's first event
+    Relative,
+    /// Since the packet's previous event
+    Delta,
+}
+
+impl Rendering {
+    /// A renderer to standard output. `offset` is what to add to CLOCK_MONOTONIC to get CLOCK_REALTIME.
+    pub fn renderer(&self, names: Rc<Names>, offset: i64, color: Color) -> Box<dyn Renderer> {
+        let colour = color.enabled(io::stdout().is_terminal());
+        let stdout = BufWriter::new(io::stdout());
+        match self.output {
+            Output::Text => {
+                let timestamp = match self.timestamp {
+                    Timestamp::None => render::Timestamp::None,
+                    Timestamp::Absolute => render::Timestamp::Absolute { offset },
+                    Timestamp::Relative => render::Timestamp::Relative,
+                    Timestamp::Delta => render::Timestamp::Delta,
+                };
+                Box::new(render::Text::new(stdout, names, timestamp, colour).explaining(self.explain))
+            }
+            Output::Json => Box::new(render::Json::new(stdout, names, offset)),
+        }
+    }
+}

@@ -13,8 +13,8 @@ use crate::trace::journey::{Fate, Journey, Step};
 use crate::trace::pipeline::Pipeline;
 use crate::trace::recording;
 use crate::trace::render::names;
-use crate::trace::render::text::fate_text;
 use crate::trace::render::why;
+use crate::trace::render::words::fate_text;
 use crate::trace::render::{Names, Renderer};
 use crate::trace::summary::Summary;
 

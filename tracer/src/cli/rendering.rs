@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use clap::ValueEnum;
 
-use super::Color;
+use super::{Color, Usage};
 use crate::trace::render::{self, Names, Renderer};
 
 /// How journeys are written.
@@ -23,7 +23,11 @@ pub struct Rendering {
     #[arg(long)]
     explain: bool,
 
-    /// Text for people or JSON lines for programs
+    /// Group journeys by the path that they took, with times by hop and layer, instead of printing each
+    #[arg(long, conflicts_with_all = ["live", "explain", "timestamp", "output"])]
+    summary: bool,
+
+    /// How the output is written
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
 }
@@ -35,6 +39,12 @@ enum Output {
     Text,
     /// JSON lines, for programs
     Json,
+    /// One self-contained page, for a browser
+    Html,
+    /// A capture with each journey in its packets' comments, for Wireshark
+    Pcapng,
+    /// Trace events, for Perfetto (ui.perfetto.dev)
+    Perfetto,
 }
 
 /// What the time column shows.
@@ -51,10 +61,30 @@ enum Timestamp {
 }
 
 impl Rendering {
+    /// Finds what doesn't go together.
+    ///
+    /// # Errors
+    /// [`Usage`], saying what.
+    pub fn check(&self) -> Result<(), Usage> {
+        let whole = matches!(self.output, Output::Html | Output::Perfetto);
+        if self.live && whole {
+            return Err(Usage(
+                "--live prints events as they come; --output html and perfetto need whole journeys".into(),
+            ));
+        }
+        if self.output == Output::Pcapng && io::stdout().is_terminal() {
+            return Err(Usage("--output pcapng is binary: redirect it to a file".into()));
+        }
+        Ok(())
+    }
+
     /// A renderer to standard output. `offset` is what to add to CLOCK_MONOTONIC to get CLOCK_REALTIME.
     pub fn renderer(&self, names: Rc<Names>, offset: i64, color: Color) -> Box<dyn Renderer> {
         let colour = color.enabled(io::stdout().is_terminal());
         let stdout = BufWriter::new(io::stdout());
+        if self.summary {
+            return Box::new(render::Paths::new(stdout, names));
+        }
         match self.output {
             Output::Text => {
                 let timestamp = match self.timestamp {
@@ -66,6 +96,9 @@ impl Rendering {
                 Box::new(render::Text::new(stdout, names, timestamp, colour).explaining(self.explain))
             }
             Output::Json => Box::new(render::Json::new(stdout, names, offset)),
+            Output::Html => Box::new(render::Html::new(stdout, names)),
+            Output::Pcapng => Box::new(render::Pcapng::new(stdout, names, offset)),
+            Output::Perfetto => Box::new(render::Perfetto::new(stdout, names)),
         }
     }
 }

@@ -54,6 +54,7 @@ Examples:
 
 /// Run the subcommand.
 pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
+    args.rendering.check()?;
     let text = args.filter.clone().unwrap_or_else(|| args.words.join(" "));
     let mut matcher = match text.trim() {
         "" => None,

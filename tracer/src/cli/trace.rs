@@ -63,7 +63,7 @@ pub struct Args {
     rendering: rendering::Rendering,
 
     /// Write what is seen to this file, for `ktrail show` and `ktrail diff`, and print only the summary
-    #[arg(short, long, value_name = "FILE", conflicts_with = "live")]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["live", "output", "explain", "summary", "timestamp"])]
     record: Option<PathBuf>,
 
     /// Stop after this many packets
@@ -142,6 +142,7 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
     if !args.ring_size.is_power_of_two() {
         return Err(Usage(format!("--ring-size {}: not a power of two", args.ring_size)).into());
     }
+    args.rendering.check()?;
     let filter = args.filter()?;
     let only = args.only()?;
     let func = args.func()?;

@@ -7,6 +7,7 @@ use crate::kernel::btf::KernelBtf;
 fn the_table_is_well_formed() {
     let known = parse(FUNCTIONS).unwrap();
     assert!(known.entries.len() > 800, "{}", known.entries.len());
+    assert!([FUNCTIONS, REASONS, WAYS].iter().all(|text| text.is_ascii()));
     for (name, entry) in &known.entries {
         let sentence = |text: &str| text.trim() == text && !text.is_empty() && !text.ends_with('.');
         assert!(sentence(entry.role), "{name}: {}", entry.role);

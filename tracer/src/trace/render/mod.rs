@@ -10,16 +10,25 @@ use super::summary::Summary;
 
 mod change;
 pub mod escape;
+pub mod html;
 pub mod json;
 pub mod names;
 pub mod netfilter;
+pub mod paths;
+pub mod pcapng;
+pub mod perfetto;
 #[cfg(test)]
 mod tests;
 pub mod text;
 pub mod why;
+pub mod words;
 
+pub use html::Html;
 pub use json::Json;
 pub use names::{Names, Reasons};
+pub use paths::Paths;
+pub use pcapng::Pcapng;
+pub use perfetto::Perfetto;
 pub use text::{Text, Timestamp};
 
 /// What journeys are rendered with. Every error is the writer's.

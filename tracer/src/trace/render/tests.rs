@@ -43,6 +43,10 @@ fn attached() -> Attached {
 enum Format {
     Text(Timestamp, bool),
     Json,
+    Explained,
+    Html,
+    Paths,
+    Perfetto,
 }
 
 fn render(story: &Story, format: Format, live: bool) -> String {
@@ -60,6 +64,13 @@ fn render(story: &Story, format: Format, live: bool) -> String {
             run(story, Text::new(&mut out, names(story), timestamp, colour), live);
         }
         Format::Json => run(story, Json::new(&mut out, names(story), OFFSET), live),
+        Format::Explained => {
+            let text = Text::new(&mut out, names(story), Timestamp::None, false);
+            run(story, text.explaining(true), live);
+        }
+        Format::Html => run(story, Html::new(&mut out, names(story)), live),
+        Format::Paths => run(story, Paths::new(&mut out, names(story)), live),
+        Format::Perfetto => run(story, Perfetto::new(&mut out, names(story)), live),
     }
     String::from_utf8(out).unwrap()
 }
@@ -216,6 +227,145 @@ fn common_lines_fit_their_columns() {
     let text = render(&two_queries(), Format::Text(Timestamp::Relative, false), false);
     let wide: Vec<&str> = text.lines().filter(|line| line.len() > 110).collect();
     assert_eq!(wide, <[&str; 0]>::default());
+}
+
+#[test]
+fn explained_text() {
+    golden(
+        "journey-explained.txt",
+        &render(&two_queries(), Format::Explained, false),
+    );
+}
+
+#[test]
+fn paths() {
+    golden("journey-paths.txt", &render(&two_queries(), Format::Paths, false));
+}
+
+/// A process whose name would break out of markup, scripts and strings.
+fn hostile() -> Story {
+    let mut story = Story::new();
+    story.process(0, 66, "</script><b>\"'");
+    story.dev(2, "<!--&\u{202e}", 1).pass("ip_rcv").read();
+    story
+}
+
+#[test]
+fn a_page_holds_its_data_whatever_that_is() {
+    for story in [two_queries(), busy_life(), hostile()] {
+        let page = render(&story, Format::Html, false);
+        let template = include_str!("page.html");
+        let (before, after) = template.split_once("@DATA@").unwrap();
+        let data = page.strip_prefix(before).unwrap().strip_suffix(after).unwrap();
+        assert!(!data.contains('<') && data.is_ascii(), "{data}");
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        let text = render(&story, Format::Text(Timestamp::None, false), false);
+        let packets = data["packets"].as_array().unwrap();
+        assert_eq!(
+            packets.len(),
+            text.lines().filter(|line| line.starts_with("packet ")).count()
+        );
+        for packet in packets {
+            assert!(text.contains(packet["fate"].as_str().unwrap()), "{packet}");
+            for event in packet["events"].as_array().unwrap() {
+                assert!(text.contains(event[4].as_str().unwrap()), "{event}");
+            }
+        }
+    }
+    // All that the page loads is in it, and text is never taken for markup.
+    let template = include_str!("page.html");
+    for word in ["http://", "https://", "innerHTML", "src=", "href=", "eval("] {
+        let found = template.replace("http://www.w3.org/2000/svg", "");
+        assert!(!found.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn trace_events_are_json_that_covers_the_journey() {
+    for story in [two_queries(), busy_life(), hostile(), Story::new()] {
+        let trace: serde_json::Value =
+            serde_json::from_str(&render(&story, Format::Perfetto, false)).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let slices = events.iter().filter(|event| event["ph"] == "X");
+        assert_eq!(slices.clone().count(), story.events.len());
+        for slice in slices {
+            assert!(slice["dur"].as_f64().unwrap() >= 0.0);
+            assert!(slice["args"]["layer"].is_string() && slice["name"].is_string());
+        }
+    }
+}
+
+fn capture(story: &Story, live: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut pipeline = Pipeline::new(&story.points, Pcapng::new(&mut out, names(story), OFFSET), live);
+    for event in &story.events {
+        pipeline.push(event.clone());
+        pipeline.advance(event.time).unwrap();
+    }
+    pipeline.finish(attached(), Missed::default()).unwrap();
+    out
+}
+
+#[test]
+fn captures_hold_what_events_kept_of_their_packets() {
+    for live in [false, true] {
+        let story = two_queries();
+        let file = capture(&story, live);
+        let mut reader = crate::capture::Reader::new(&file[..]).unwrap();
+        let mut packets = 0;
+        while let Some(item) = reader.item().unwrap() {
+            if let Some(packet) = &item.packet {
+                packets += 1;
+                assert_eq!((packet.link, item.data()), (101, &story.packet.headers[..]));
+                assert!(packet.wire >= 68);
+                let text = String::from_utf8_lossy(&item.bytes);
+                assert!(
+                    text.contains("packet 1, copy 1: ") || text.contains("packet 2, copy 1: "),
+                    "{text}"
+                );
+            }
+        }
+        assert_eq!(
+            packets,
+            story.events.iter().filter(|event| event.packet.is_some()).count()
+        );
+    }
+}
+
+/// Wireshark's own reader agrees.
+#[test]
+fn tshark_reads_captures() {
+    let path = std::env::temp_dir().join(format!("ktrail-{}.pcapng", std::process::id()));
+    std::fs::write(&path, capture(&two_queries(), false)).unwrap();
+    let fields = [
+        "-e",
+        "udp.dstport",
+        "-e",
+        "frame.interface_name",
+        "-e",
+        "frame.comment",
+    ];
+    let output = std::process::Command::new("tshark")
+        .arg("-r")
+        .arg(&path)
+        .args(["-T", "fields"])
+        .args(fields)
+        .output();
+    std::fs::remove_file(&path).unwrap();
+    let Ok(output) = output else {
+        return eprintln!("ktrail-test-skip: tshark_reads_captures: no tshark");
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let first = text.lines().next().unwrap();
+    assert!(
+        first.starts_with("53\tip_send_skb\tpacket 1, copy 1: ip_send_skb (ip), dig[1234]"),
+        "{first}"
+    );
 }
 
 #[test]

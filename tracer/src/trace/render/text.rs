@@ -9,12 +9,13 @@ use std::rc::Rc;
 
 use owo_colors::{AnsiColors, OwoColorize, Style};
 
+use super::Renderer;
 use super::escape::escape;
 use super::names::{self, Names};
 use super::why::why;
-use super::{Renderer, change, netfilter};
-use crate::trace::event::{Event, Packet, PointKind, Sign};
-use crate::trace::journey::{Consumption, Fate, Had, Journey, Process, Step};
+use super::words::{self, Note, Progress, fate_text, micros, process};
+use crate::trace::event::{Event, PointKind};
+use crate::trace::journey::{Fate, Journey, Step};
 use crate::trace::knowledge::Layer;
 use crate::trace::summary::{self, Summary};
 
@@ -46,45 +47,6 @@ pub struct Text<W> {
     live: HashMap<u64, Progress>,
 }
 
-/// A journey as far as it has been printed.
-#[derive(Default)]
-struct Progress {
-    first: u64,
-    previous: u64,
-    /// What each copy was like when last seen.
-    seen: Vec<Packet>,
-    /// The layer that the margin named last.
-    layer: Option<Layer>,
-}
-
-impl Progress {
-    fn new(first: u64) -> Progress {
-        Progress {
-            first,
-            previous: first,
-            ..Progress::default()
-        }
-    }
-
-    /// Makes sure that what the step's copy was like is known; says where a further copy comes from, if this is its
-    /// first step.
-    fn begin(&mut self, step: &Step) -> Option<String> {
-        if step.copy < self.seen.len() {
-            return None;
-        }
-        let first = self.seen.first().cloned();
-        // A copy starts as what it was made from; where that isn't known, as the packet itself.
-        let origin = step.of.and_then(|of| self.seen.get(of).cloned()).or(first);
-        let like = origin.or_else(|| step.event.packet.clone()).unwrap_or_default();
-        self.seen.resize(step.copy + 1, like);
-        match (step.copy, step.of) {
-            (0, _) => None,
-            (_, Some(of)) => Some(format!("copy of {}", of + 1)),
-            (_, None) => Some("another copy".to_owned()),
-        }
-    }
-}
-
 /// How wide the margin with the layers is: their longest name.
 const MARGIN: usize = 9;
 
@@ -102,23 +64,6 @@ fn layer_style(layer: Layer) -> Style {
         return Style::new().dimmed();
     }
     Style::new().color(COLOURS[layer.number() % COLOURS.len()])
-}
-
-/// Something that a line says about its event.
-struct Note {
-    long: String,
-    short: String,
-    style: Style,
-}
-
-impl Note {
-    fn new(text: String, style: Style) -> Self {
-        Note {
-            short: text.clone(),
-            long: text,
-            style,
-        }
-    }
 }
 
 /// How wide lines should be: beyond that, changes are shortened.
@@ -243,7 +188,7 @@ impl<W: Write> Text<W> {
             .names
             .point(event.point)
             .is_some_and(|p| p.kind == PointKind::Tracepoint);
-        let notes = self.notes(step, progress);
+        let notes = words::notes(step, &self.names, progress);
         let about = Some(event.point)
             .filter(|_| self.explain)
             .and_then(|point| self.names.about(point));
@@ -275,30 +220,6 @@ impl<W: Write> Text<W> {
         )
     }
 
-    /// Where the time went, as far as it is worth a word.
-    fn shares(&self, journey: &Journey) -> Option<String> {
-        let total = journey.end - journey.start;
-        let mut shares = self.names.shares(journey);
-        shares.sort_by_key(|share| std::cmp::Reverse(share.time));
-        const SHOWN: usize = 4;
-        let large = shares.iter().take(SHOWN).filter(|share| share.time * 100 > total);
-        let mut words: Vec<String> = large
-            .clone()
-            .map(|share| match share.waiting {
-                Some(place) => format!("waiting in {place} {}", micros(share.time as i64)),
-                None => format!("{} {}", share.layer.name(), micros(share.time as i64)),
-            })
-            .collect();
-        let rest: u64 = total.saturating_sub(large.map(|share| share.time).sum());
-        if words.len() < 2 {
-            return None;
-        }
-        if rest > 0 {
-            words.push(format!("other {}", micros(rest as i64)));
-        }
-        Some(format!("us: {}", words.join(", ")))
-    }
-
     /// The notes, shortened if they take more than `room`.
     fn join(&self, notes: Vec<Note>, room: usize) -> String {
         let full = notes.iter().map(|note| note.long.len() + 2).sum::<usize>() > room + 2;
@@ -314,46 +235,6 @@ impl<W: Write> Text<W> {
             Timestamp::Relative => Some(micros(time as i64 - progress.first as i64)),
             Timestamp::Delta => Some(micros(time as i64 - previous as i64)),
         }
-    }
-
-    /// What the line says beside where the packet was: what changed, and what its sign means.
-    fn notes(&self, step: &Step, progress: &mut Progress) -> Vec<Note> {
-        let event = &step.event;
-        let mut notes = Vec::new();
-        if let Some(text) = progress.begin(step) {
-            notes.push(Note::new(text, Style::new().blue()));
-        }
-        if let Some(packet) = &event.packet {
-            // The state that comes with cloning is the original's.
-            for change in change::changes(&mut progress.seen[step.copy], packet) {
-                notes.push(Note {
-                    long: change.long(),
-                    short: change.short(),
-                    style: Style::new().yellow(),
-                });
-            }
-        }
-        if let Some(hook) = &event.hook {
-            notes.push(Note::new(netfilter::place(hook), Style::new().cyan()));
-        }
-        let (text, style) = match event.sign {
-            Sign::Passed | Sign::Cloned { .. } => return notes,
-            Sign::Copied => ("read".to_owned(), Style::new()),
-            Sign::Transmitted { code: 0 } => ("taken by the driver".to_owned(), Style::new()),
-            Sign::Transmitted { code } => (format!("not taken by the driver: {code}"), Style::new().red()),
-            Sign::Dropped {
-                reason: Some(reason), ..
-            } => (
-                format!("dropped: {}", self.names.reason(reason)),
-                Style::new().red(),
-            ),
-            Sign::Dropped { reason: None, .. } => ("dropped".to_owned(), Style::new().red()),
-            Sign::Consumed { read: true } => ("read, consumed".to_owned(), Style::new()),
-            Sign::Consumed { read: false } => ("consumed".to_owned(), Style::new()),
-            Sign::Freed => ("freed".to_owned(), Style::new()),
-        };
-        notes.push(Note::new(text, style));
-        notes
     }
 
     fn fate(&mut self, lead: &str, journey: &Journey) -> io::Result<()> {
@@ -382,7 +263,7 @@ impl<W: Write> Text<W> {
         // Live, the journey's events are gone.
         if self.timestamp != Timestamp::None
             && journey.count == journey.steps().count() as u64 + journey.cut
-            && let Some(shares) = self.shares(journey)
+            && let Some(shares) = words::shares(journey, &self.names)
         {
             writeln!(self.out, "{lead}   {shares}")?;
         }
@@ -492,46 +373,6 @@ impl<W: Write> Renderer for Text<W> {
     }
 }
 
-/// A fate in words.
-pub fn fate_text(fate: &Fate, names: &Names) -> String {
-    match fate {
-        Fate::Delivered { process: p } => format!("delivered to {}", process_of(p)),
-        Fate::Sent { device } => format!("sent by {}", escape(&device.name)),
-        Fate::Dropped {
-            reason,
-            location,
-            after,
-            had,
-        } => {
-            let mut text = match names.function(*location) {
-                Some(function) => format!("dropped in {function}"),
-                None => format!("dropped after {}", names.label(*after)),
-            };
-            if let Some(reason) = reason {
-                text.push_str(&format!(": {}", names.reason(*reason)));
-            }
-            match had {
-                None => {}
-                Some(Had::BeenRead(p)) => text.push_str(&format!(", after {} had read it", process_of(p))),
-                Some(Had::BeenTaken(device)) => {
-                    text.push_str(&format!(", after {} had taken it", escape(&device.name)));
-                }
-            }
-            text
-        }
-        Fate::Consumed { point, how } => {
-            let point = names.label(*point);
-            match how {
-                Consumption::Handled => format!("taken in by the kernel, in {point}"),
-                Consumption::Merged => format!("merged into another skb, in {point}"),
-                Consumption::Plain => format!("consumed after {point}"),
-            }
-        }
-        Fate::Queued { place, point } => format!("still in {place}, since {}", names.label(*point)),
-        Fate::LostSight { point } => format!("lost sight of after {}", names.label(*point)),
-    }
-}
-
 /// The fates of the copies that don't tell the packet's, equal ones together.
 fn other_fates(journey: &Journey, names: &Names) -> Vec<String> {
     let mut groups: Vec<(Option<usize>, String, Vec<usize>)> = Vec::new();
@@ -560,25 +401,6 @@ fn other_fates(journey: &Journey, names: &Names) -> Vec<String> {
         lines.push(format!("{noun} {}{of}: {fate}", numbers.join(", ")));
     }
     lines
-}
-
-fn process_of(process: &Process) -> String {
-    self::process(process.pid, &process.comm)
-}
-
-/// `dig[1234]`; the idle task is only its name.
-fn process(pid: u32, comm: &[u8]) -> String {
-    match pid {
-        0 => escape(comm),
-        _ => format!("{}[{pid}]", escape(comm)),
-    }
-}
-
-/// Nanoseconds as microseconds with three decimals.
-fn micros(nanos: i64) -> String {
-    let sign = if nanos < 0 { "-" } else { "" };
-    let nanos = nanos.unsigned_abs();
-    format!("{sign}{}.{:03}", nanos / 1000, nanos % 1000)
 }
 
 const SECOND: u64 = 1_000_000_000;

@@ -1,0 +1,203 @@
+//! What is said about events and journeys, in words that every format for people shares.
+
+use owo_colors::Style;
+
+use super::escape::escape;
+use super::names::Names;
+use super::{change, netfilter};
+use crate::trace::event::{Packet, Sign};
+use crate::trace::journey::{Consumption, Fate, Had, Journey, Process, Step};
+use crate::trace::knowledge::Layer;
+
+/// A journey as far as it has been printed.
+#[derive(Default)]
+pub struct Progress {
+    pub(super) first: u64,
+    pub(super) previous: u64,
+    /// What each copy was like when last seen.
+    seen: Vec<Packet>,
+    /// The layer that the margin named last.
+    pub(super) layer: Option<Layer>,
+}
+
+impl Progress {
+    /// Nothing yet.
+    pub fn new(first: u64) -> Progress {
+        Progress {
+            first,
+            previous: first,
+            ..Progress::default()
+        }
+    }
+
+    /// Makes sure that what the step's copy was like is known; says where a further copy comes from, if this is its
+    /// first step.
+    fn begin(&mut self, step: &Step) -> Option<String> {
+        if step.copy < self.seen.len() {
+            return None;
+        }
+        let first = self.seen.first().cloned();
+        // A copy starts as what it was made from; where that isn't known, as the packet itself.
+        let origin = step.of.and_then(|of| self.seen.get(of).cloned()).or(first);
+        let like = origin.or_else(|| step.event.packet.clone()).unwrap_or_default();
+        self.seen.resize(step.copy + 1, like);
+        match (step.copy, step.of) {
+            (0, _) => None,
+            (_, Some(of)) => Some(format!("copy of {}", of + 1)),
+            (_, None) => Some("another copy".to_owned()),
+        }
+    }
+}
+
+/// Something that a line says about its event.
+pub struct Note {
+    /// In full.
+    pub long: String,
+    /// Where the line is full.
+    pub short: String,
+    /// How it looks.
+    pub style: Style,
+}
+
+impl Note {
+    /// One that can't be shortened.
+    pub fn new(text: String, style: Style) -> Self {
+        Note {
+            short: text.clone(),
+            long: text,
+            style,
+        }
+    }
+}
+
+/// What the line says beside where the packet was: what changed, and what its sign means.
+pub fn notes(step: &Step, names: &Names, progress: &mut Progress) -> Vec<Note> {
+    let event = &step.event;
+    let mut notes = Vec::new();
+    if let Some(text) = progress.begin(step) {
+        notes.push(Note::new(text, Style::new().blue()));
+    }
+    if let Some(packet) = &event.packet {
+        // The state that comes with cloning is the original's.
+        for change in change::changes(&mut progress.seen[step.copy], packet) {
+            notes.push(Note {
+                long: change.long(),
+                short: change.short(),
+                style: Style::new().yellow(),
+            });
+        }
+    }
+    if let Some(hook) = &event.hook {
+        notes.push(Note::new(netfilter::place(hook), Style::new().cyan()));
+    }
+    if let Some(text) = sign_text(&event.sign, names) {
+        let style = match event.sign {
+            Sign::Dropped { .. } => Style::new().red(),
+            Sign::Transmitted { code } if code != 0 => Style::new().red(),
+            _ => Style::new(),
+        };
+        notes.push(Note::new(text, style));
+    }
+    notes
+}
+
+/// What an event's sign means, in words; none for merely having passed.
+pub fn sign_text(sign: &Sign, names: &Names) -> Option<String> {
+    Some(match *sign {
+        Sign::Passed | Sign::Cloned { .. } => return None,
+        Sign::Copied => "read".to_owned(),
+        Sign::Transmitted { code: 0 } => "taken by the driver".to_owned(),
+        Sign::Transmitted { code } => format!("not taken by the driver: {code}"),
+        Sign::Dropped {
+            reason: Some(reason), ..
+        } => format!("dropped: {}", names.reason(reason)),
+        Sign::Dropped { reason: None, .. } => "dropped".to_owned(),
+        Sign::Consumed { read: true } => "read, consumed".to_owned(),
+        Sign::Consumed { read: false } => "consumed".to_owned(),
+        Sign::Freed => "freed".to_owned(),
+    })
+}
+
+/// Where the time went, as far as it is worth a word.
+pub fn shares(journey: &Journey, names: &Names) -> Option<String> {
+    let total = journey.end - journey.start;
+    let mut shares = names.shares(journey);
+    shares.sort_by_key(|share| std::cmp::Reverse(share.time));
+    const SHOWN: usize = 4;
+    let large = shares.iter().take(SHOWN).filter(|share| share.time * 100 > total);
+    let mut words: Vec<String> = large
+        .clone()
+        .map(|share| match share.waiting {
+            Some(place) => format!("waiting in {place} {}", micros(share.time as i64)),
+            None => format!("{} {}", share.layer.name(), micros(share.time as i64)),
+        })
+        .collect();
+    let rest: u64 = total.saturating_sub(large.map(|share| share.time).sum());
+    if words.len() < 2 {
+        return None;
+    }
+    if rest > 0 {
+        words.push(format!("other {}", micros(rest as i64)));
+    }
+    Some(format!("us: {}", words.join(", ")))
+}
+
+/// A fate in words.
+pub fn fate_text(fate: &Fate, names: &Names) -> String {
+    match fate {
+        Fate::Delivered { process: p } => format!("delivered to {}", process_of(p)),
+        Fate::Sent { device } => format!("sent by {}", escape(&device.name)),
+        Fate::Dropped {
+            reason,
+            location,
+            after,
+            had,
+        } => {
+            let mut text = match names.function(*location) {
+                Some(function) => format!("dropped in {function}"),
+                None => format!("dropped after {}", names.label(*after)),
+            };
+            if let Some(reason) = reason {
+                text.push_str(&format!(": {}", names.reason(*reason)));
+            }
+            match had {
+                None => {}
+                Some(Had::BeenRead(p)) => text.push_str(&format!(", after {} had read it", process_of(p))),
+                Some(Had::BeenTaken(device)) => {
+                    text.push_str(&format!(", after {} had taken it", escape(&device.name)));
+                }
+            }
+            text
+        }
+        Fate::Consumed { point, how } => {
+            let point = names.label(*point);
+            match how {
+                Consumption::Handled => format!("taken in by the kernel, in {point}"),
+                Consumption::Merged => format!("merged into another skb, in {point}"),
+                Consumption::Plain => format!("consumed after {point}"),
+            }
+        }
+        Fate::Queued { place, point } => format!("still in {place}, since {}", names.label(*point)),
+        Fate::LostSight { point } => format!("lost sight of after {}", names.label(*point)),
+    }
+}
+
+/// A process that read a packet, as people read it.
+pub fn process_of(process: &Process) -> String {
+    self::process(process.pid, &process.comm)
+}
+
+/// `dig[1234]`; the idle task is only its name.
+pub fn process(pid: u32, comm: &[u8]) -> String {
+    match pid {
+        0 => escape(comm),
+        _ => format!("{}[{pid}]", escape(comm)),
+    }
+}
+
+/// Nanoseconds as microseconds with three decimals.
+pub fn micros(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let nanos = nanos.unsigned_abs();
+    format!("{sign}{}.{:03}", nanos / 1000, nanos % 1000)
+}

@@ -1,0 +1,83 @@
+# Journeys explain themselves: the five questions about a DNS query, asked of recordings, and what ktrail knows of functions.
+# kernels: 6.12; on others it has not been run through yet
+# timeout: 300
+. /lab/tests/lib.sh
+
+good=/tmp/good.ktrail
+filter='udp and dst 8.8.8.8 and port 53'
+
+# Attaching to all functions takes kernels without FPROBE a minute: these are enough for the questions.
+functions='.*udp.*|ip_.*|__ip_.*|nf_.*|nft_do_chain.*|ipt_do_table|kfree_skb.*|sk_skb_reason_drop|.*_xmit|netif_rx.*'
+
+# record FILE: records the query in the client's namespace.
+record() {
+    in_ns client ktrail trace --record "$1" --func "$functions" --filter "$filter" -- dig +tries=1 +time=1 @8.8.8.8 example.com \
+        >/tmp/summary 2>/tmp/notices
+}
+
+shows() { grep -Eq "$1" /tmp/shown || { cat /tmp/shown; return 1; }; }
+says() { grep -Fq "$1" /tmp/diff || { cat /tmp/diff; return 1; }; }
+differ() { [ "$(ktrail diff "$@" >/tmp/diff; echo $?)" = 1 ]; }
+
+dns_topology_up || fail "the topology comes up"
+dns_query >/dev/null # the neighbour is known from here on
+# As on a machine with a firewall: without a rule, kernels don't come by Netfilter's hooks at all.
+in_ns client iptables-nft -A OUTPUT -p udp -j ACCEPT
+
+check "the query is recorded" record $good
+cat /tmp/notices
+check "a recording run prints its summary alone" \
+    sh -c "grep -q '^1 packet, ' /tmp/summary && ! grep -q nf_hook_slow /tmp/summary"
+ktrail show $good >/tmp/shown
+
+# 1. Where does the packet originate? 2. How does it reach the IP layer?
+check "it begins in UDP or at the top of IP" \
+    sh -c "grep -m 1 -A 2 '^packet 1' /tmp/shown | grep -Eq '^(udp|ip) '"
+check "then comes IP" \
+    sh -c "ktrail show $good --output json | grep '\"type\":\"event\"' | grep -Eq '\"name\":\"(ip_send_skb|__ip_local_out)\".*\"layer\":\"ip\"'"
+# 3. What does Netfilter do?
+check "nf_hook_slow says which hook it is" shows '^netfilter .* nf_hook_slow .*IPv4 (LOCAL_OUT \(OUTPUT|POST_ROUTING \(POSTROUTING) chain\)'
+# 4. How does it leave the machine?
+check "it is handed to the driver" \
+    sh -c "grep -q '^device .*__dev_queue_xmit' /tmp/shown && grep -q 'dev_hard_start_xmit' /tmp/shown && grep -q '^driver .*veth_xmit' /tmp/shown"
+check "it arrives" shows '=> delivered to dnsmasq'
+check "its time is summed up by layer" shows '^ +us: .*[0-9]'
+check "--explain says what functions do" \
+    sh -c "ktrail show $good --explain | grep -q 'dev_hard_start_xmit .*# hands the packet to the device.s driver'"
+
+check "a filter finds it again" sh -c "ktrail show $good port 53 | grep -q '^packet 1 '"
+check "another filter doesn't" sh -c "ktrail show $good port 54 | grep -q '^0 packets'"
+check "the good journey agrees with itself" ktrail diff $good $good
+
+# 5. What changed with the DROP rule?
+for iptables in iptables-nft iptables-legacy; do
+    bad=/tmp/bad-$iptables.ktrail
+    in_ns client $iptables -I OUTPUT -p udp -d 8.8.8.8 --dport 53 -j DROP
+    check "$iptables: the query is recorded" record $bad
+    in_ns client $iptables -D OUTPUT -p udp -d 8.8.8.8 --dport 53 -j DROP
+    ktrail show $bad >/tmp/shown
+    check "$iptables: it is dropped" shows '=> dropped '
+    check "$iptables: at the OUTPUT chain" shows '^ +at .*IPv4 LOCAL_OUT.*`'
+    # Linux 5.10 has no types of modules, so that their functions can't be attached.
+    if kernel_at_least 5.11; then
+        check "$iptables: the table is named" shows "^ +at .*table (ip )?filter, chain OUTPUT"
+    else
+        skip "$iptables: the table is named" "this kernel has no BTF for modules (5.11+)"
+    fi
+    check "$iptables: the journeys differ" differ $good $bad
+    check "$iptables: they part at the firewall" \
+        sh -c "grep -Eq '^they part after (nf_hook_slow|nft_do_chain_ipv4 .*|ipt_do_table .*|__ip_local_out):' /tmp/diff || { cat /tmp/diff; false; }"
+    check "$iptables: only the good one reaches the driver" sh -c "grep -Eq '^- .* dev_hard_start_xmit$' /tmp/diff"
+    check "$iptables: the diff says why" says 'IPv4 LOCAL_OUT'
+done
+
+check "it is a page for browsers" sh -c "ktrail show $good --output html | grep -q 'udp_rcv'"
+check "it is a capture that ktrail's own filter reads" \
+    sh -c "ktrail show $good --output pcapng >/tmp/good.pcapng && ktrail filter 'udp dst port 53' --read /tmp/good.pcapng | grep -q ' match$'"
+check "its path is summed up" sh -c "ktrail show $good --summary | grep -q '^path [0-9a-f]*  1 packet  100.0 %'"
+
+check "a function is explained" sh -c "ktrail explain nf_hook_slow | grep -q 'prototype  int32 nf_hook_slow(struct sk_buff \*skb, struct nf_hook_state \*state'"
+known=$(ktrail explain --known | wc -l)
+check "this kernel has hundreds of the names that ktrail knows: $known" [ "$known" -gt 300 ]
+
+dns_topology_down

@@ -106,6 +106,44 @@ fn axis_end(max: f64) -> f64 {
         .unwrap_or(10.0 * power)
 }
 
+/// The corner where a legend hides least of these lines, whose points are parts of the panel's width and height; the
+/// one that is asked for among equals.
+fn free_corner(asked: SeriesLabelPosition, lines: &[Vec<(f64, f64)>]) -> SeriesLabelPosition {
+    use SeriesLabelPosition::{LowerLeft, LowerRight, UpperLeft, UpperRight};
+    // A legend of four lines takes about so much of half a figure.
+    let (width, height) = (0.42, 0.37);
+    // Between two points there are others, as close as to hit a legend.
+    let between = |pair: &[(f64, f64)]| {
+        let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
+        (0..=20).map(move |i| {
+            let part = f64::from(i) / 20.0;
+            (x0 + (x1 - x0) * part, y0 + (y1 - y0) * part)
+        })
+    };
+    let points: Vec<(f64, f64)> = lines
+        .iter()
+        .flat_map(|line| line.windows(2).flat_map(between))
+        .collect();
+    let hidden = |corner: &SeriesLabelPosition| {
+        let inside = |(x, y): &&(f64, f64)| {
+            let across = match corner {
+                LowerRight | UpperRight => *x > 1.0 - width,
+                _ => *x < width,
+            };
+            let along = match corner {
+                UpperLeft | UpperRight => *y > 1.0 - height,
+                _ => *y < height,
+            };
+            across && along
+        };
+        points.iter().filter(inside).count()
+    };
+    let others = [UpperLeft, LowerLeft, LowerRight, UpperRight];
+    let corners = std::iter::once(asked).chain(others);
+    // The first of those that hide equally little.
+    corners.min_by_key(hidden).unwrap_or(UpperLeft)
+}
+
 /// A number for an axis: as many decimals as it needs, up to three, and thousands set apart.
 fn axis_label(value: f64) -> String {
     let text = format!("{value:.3}");
@@ -162,6 +200,22 @@ mod tests {
         assert_eq!(axis_label(1234567.0), "1,234,567");
         assert_eq!(axis_label(2.5), "2.5");
         assert_eq!(axis_label(-1000.25), "-1,000.25");
+    }
+
+    #[test]
+    fn a_legend_hides_no_line() {
+        use SeriesLabelPosition::{LowerLeft, LowerRight, UpperLeft};
+        let corner = |asked, line: &[(f64, f64)]| {
+            let corner = free_corner(asked, &[line.to_vec()]);
+            format!("{corner:?}")
+        };
+        let rising = [(0.0, 0.1), (1.0, 0.9)];
+        assert_eq!(corner(UpperLeft, &rising), format!("{UpperLeft:?}"));
+        // Up at once, and flat then.
+        let saturating = [(0.0, 0.5), (0.1, 0.9), (1.0, 0.95)];
+        assert_eq!(corner(UpperLeft, &saturating), format!("{LowerLeft:?}"));
+        let low_at_left = [(0.0, 0.9), (0.3, 0.2), (0.5, 0.9), (1.0, 0.95)];
+        assert_eq!(corner(UpperLeft, &low_at_left), format!("{LowerRight:?}"));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use plotters::prelude::*;
 
 use super::surface::{Area, FONT, failed};
 use super::{
-    AXIS, BLUE, Error, GREEN, GRID, PURPLE, VERMILION, axis_end, axis_label, throughput_unit, time_unit,
+    AXIS, BLUE, Error, GREEN, GRID, PURPLE, VERMILION, axis_end, axis_label, free_corner, throughput_unit,
+    time_unit,
 };
 use crate::experiment::stats::Fit;
 
@@ -179,12 +180,18 @@ impl Sweep {
                     EmptyElement::at((x, y)) + dash(0, 12) + dash(18, 30)
                 });
         }
-        // Throughput falls with the rules and latency rises: the corner that stays free is at the bottom or at the top.
-        let position = if fit.is_some() || rises(panel) {
+        // Throughput falls with the rules and latency rises: mostly the corner is free at the bottom or at the top.
+        let asked = if fit.is_some() || rises(panel) {
             SeriesLabelPosition::UpperLeft
         } else {
             SeriesLabelPosition::LowerLeft
         };
+        let place = |p: &Point| (p.rules / end / 1.02, p.mean / unit / top);
+        let lines: Vec<Vec<(f64, f64)>> = panel
+            .iter()
+            .map(|(_, points)| points.iter().map(place).collect())
+            .collect();
+        let position = free_corner(asked, &lines);
         chart
             .configure_series_labels()
             .position(position)

@@ -4,7 +4,8 @@ use plotters::prelude::*;
 
 use super::surface::{Area, FONT, failed};
 use super::{
-    AXIS, BLUE, Error, GREEN, GRID, ORANGE, VERMILION, axis_end, axis_label, throughput_unit, time_unit,
+    AXIS, BLUE, Error, GREEN, GRID, ORANGE, VERMILION, axis_end, axis_label, free_corner, throughput_unit,
+    time_unit,
 };
 
 /// The figure. All times are seconds since the workload began.
@@ -98,7 +99,9 @@ impl Timeline {
                 .label("congestion window (right axis)")
                 .legend(move |at| legend_line(at, scale, line));
         }
-        legend!(chart, scale, SeriesLabelPosition::LowerLeft)
+        let part = |points: &[(f64, f64)], top: f64| points.iter().map(|(t, v)| (t / end, v / top)).collect();
+        let lines = [part(&self.throughput, top * per), part(&self.window, window_top)];
+        legend!(chart, scale, free_corner(SeriesLabelPosition::LowerLeft, &lines))
     }
 
     fn below<D: DrawingBackend>(&self, area: &Area<D>, scale: u32, end: f64) -> Result<(), Error>
@@ -124,13 +127,17 @@ impl Timeline {
         );
         shade!(self, chart, scale, top, end);
         let line = GREEN.stroke_width(3 * scale);
-        let steps = steps(&self.latency).into_iter().map(|(t, v)| (t, v / per));
+        let steps: Vec<(f64, f64)> = steps(&self.latency)
+            .into_iter()
+            .map(|(t, v)| (t, v / per))
+            .collect();
+        let lines = [steps.iter().map(|(t, v)| (t / end, v / top)).collect()];
         chart
             .draw_series(LineSeries::new(steps, line))
             .map_err(failed)?
             .label(&self.latency_label)
             .legend(move |at| legend_line(at, scale, line));
-        legend!(chart, scale, SeriesLabelPosition::UpperLeft)
+        legend!(chart, scale, free_corner(SeriesLabelPosition::UpperLeft, &lines))
     }
 }
 

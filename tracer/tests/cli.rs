@@ -220,3 +220,27 @@ fn functions_are_explained() {
     );
     assert_eq!(explain(&[]).status.code(), Some(2));
 }
+
+#[test]
+fn an_experiments_parameters_are_its_own() {
+    let name = "an_experiments_parameters_are_its_own";
+    if !is_root() {
+        return skip(name, "compiling asks the kernel what it can do, which needs root");
+    }
+    let run = |parameters: &[&str]| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../probes/bloated_chain.probe");
+        let mut command = Command::new(KTRAIL);
+        command
+            .args(["run", "-d", "types", script, "--"])
+            .args(parameters);
+        command.output().expect("ktrail runs")
+    };
+    let known = run(&["--rules", "300", "--step", "100"]);
+    assert_eq!(
+        known.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&known.stderr)
+    );
+    assert_refused(&run(&["--ruls", "300"]), 2, &["--ruls", "--rules N"]);
+}

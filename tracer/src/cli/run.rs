@@ -139,7 +139,7 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     if args.dump == Some(Stage::Ast) {
         return show(&script::print::print(&script));
     }
-    let experiment = match experiment::prepare(&script, &source.name, &source.text, &options.positional) {
+    let experiment = match experiment::prepare(&script, &source.name, &source.text, &parameters.words) {
         Ok(experiment) => experiment,
         Err(message) => {
             eprint!("{message}");
@@ -183,7 +183,10 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         }
         return Ok(2);
     }
-    unknown_options(&parameters, &compiled)?;
+    // An experiment has read its own.
+    if experiment.is_none() {
+        unknown_options(&parameters, &compiled)?;
+    }
     match args.dump {
         Some(Stage::Types) => return types(&compiled),
         Some(Stage::Ir) => {
@@ -254,6 +257,8 @@ fn script_text(args: &Args) -> anyhow::Result<(Source, Vec<String>)> {
 
 /// What the user gives to the script.
 struct Parameters {
+    /// All of them, as they were typed.
+    words: Vec<String>,
     /// `$1` and so on.
     positional: Vec<String>,
     /// `--name=value`, and `--name`, which is true.
@@ -262,14 +267,14 @@ struct Parameters {
 
 impl Parameters {
     fn new(words: Vec<String>) -> Parameters {
+        let words: Vec<String> = words.into_iter().filter(|word| word != "--").collect();
         let mut parameters = Parameters {
+            words: words.clone(),
             positional: vec![],
             named: vec![],
         };
         for word in words {
             match word.strip_prefix("--") {
-                // What sets the script's options apart from ours.
-                Some("") => {}
                 Some(option) => {
                     let (name, value) = option.split_once('=').unwrap_or((option, "true"));
                     parameters.named.push((name.into(), value.into()));

@@ -9,6 +9,8 @@ mod oracle;
 #[path = "../../ebpf/tests/filter/packets.rs"]
 mod packets;
 
+use std::os::fd::{AsFd, AsRawFd};
+
 use ktrail::kernel::maps::Maps;
 use ktrail::kernel::program::{LoadOptions, Program, load};
 use ktrail_ebpf::codegen::{Options, generate};
@@ -170,4 +172,37 @@ fn by_kernel_reads() {
     }
     let verdicts = judge(Source::Map);
     assert!(verdicts > 100_000, "only {verdicts}");
+}
+
+/// What nests costs a sum and no product: of instructions, and of the verifier's steps, which end at a million.
+#[test]
+fn tunnels_in_tunnels() {
+    if let Some(reason) = not_here() {
+        eprintln!("ktrail-test-skip: tunnels_in_tunnels: {reason}");
+        return;
+    }
+    let steps = |text: &str| {
+        let loaded = Loaded::new(text, Source::Map).expect("it is accepted");
+        let fd = loaded.program.as_fd().as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("the program's fdinfo");
+        let steps = info.lines().find_map(|line| line.strip_prefix("verified_insns:"));
+        let steps = steps.map(|number| number.trim().parse::<usize>().expect("a number"));
+        println!("{text}: {} steps", steps.unwrap_or(0));
+        steps
+    };
+    let nested = |depth: usize, text: &str| steps(&("inner (".repeat(depth) + text + &")".repeat(depth)));
+    let text = "ether host 02:00:00:00:00:01 and tcp port 80 and ip[8] = 1 or ext (host 10.0.0.1)";
+    let all: Option<Vec<usize>> = (1..=4).map(|depth| nested(depth, text)).collect();
+    let Some(all) = all else {
+        eprintln!(
+            "ktrail-test-skip: tunnels_in_tunnels: this kernel does not tell its verifier's steps (5.16+)"
+        );
+        return;
+    };
+    let (second, last) = (all[1] - all[0], all[3] - all[2]);
+    assert!(last < second + second / 2, "{all:?}");
+    assert!(all[3] < 100_000, "{all:?}");
+    // Each level with all that it can ask for, and extension headers.
+    let mixed = format!("ext (inner ({text} or ext (inner ({text} or inner (ext (port 80))))))");
+    assert!(steps(&mixed).is_some_and(|steps| steps < 500_000));
 }

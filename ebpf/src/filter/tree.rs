@@ -87,6 +87,8 @@ pub(super) enum Num {
         signed: bool,
         swap: bool,
     },
+    /// What the [`Node::Enter`] on the way here has put there; numbered through the filter.
+    Slot(u32),
     /// `same` if `num` is `value`, else `other`; only that one is computed.
     Choose {
         num: NumId,
@@ -129,6 +131,16 @@ pub(super) enum Node {
     /// From left to right, as far as needed.
     Or(Vec<Node>),
     Not(Box<Node>),
+    /// True, and puts numbers into slots.
+    Enter(Vec<(NumId, NumId)>),
+    /// `ways` and then `inside`, which stands in the program once, whatever number of ways leads there. Each way that
+    /// holds ends in an [`Node::Enter`] of `slots`, which `inside` speaks of; `link` is what decides much there.
+    Inside {
+        ways: Box<Node>,
+        slots: Vec<NumId>,
+        link: NumId,
+        inside: Box<Node>,
+    },
 }
 
 /// All numbers of a filter.
@@ -138,6 +150,7 @@ pub(super) struct Nums {
     ids: HashMap<Num, NumId>,
     /// The pointers to kernel objects; the skb's own number has none.
     paths: Vec<Path>,
+    slots: u32,
 }
 
 impl Nums {
@@ -167,6 +180,12 @@ impl Nums {
             self.nums.push(num);
         }
         id
+    }
+
+    /// A new slot.
+    pub fn slot(&mut self) -> NumId {
+        self.slots += 1;
+        self.intern(Num::Slot(self.slots))
     }
 
     pub fn constant(&mut self, value: u32) -> NumId {
@@ -302,14 +321,33 @@ impl Node {
         Node::Or(nodes)
     }
 
+    /// It has an [`Node::Inside`], which must not be compiled more than once.
+    pub fn has_inside(&self) -> bool {
+        match self {
+            Node::Inside { .. } => true,
+            Node::Not(node) => node.has_inside(),
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::has_inside),
+            _ => false,
+        }
+    }
+
     /// How many tests it has, and how deep it is.
     pub fn measure(&self) -> (usize, usize) {
         match self {
-            Node::Const(_) | Node::Test { .. } | Node::In { .. } | Node::Has(_) | Node::NotNull(_) => (1, 1),
+            Node::Const(_)
+            | Node::Test { .. }
+            | Node::In { .. }
+            | Node::Has(_)
+            | Node::NotNull(_)
+            | Node::Enter(_) => (1, 1),
             Node::Chain { .. } => (20, 1),
             Node::Not(node) => {
                 let (tests, depth) = node.measure();
                 (tests, depth + 1)
+            }
+            Node::Inside { ways, inside, .. } => {
+                let ((tests, depth), (more, deeper)) = (ways.measure(), inside.measure());
+                (tests + more, depth.max(deeper) + 1)
             }
             Node::And(nodes) | Node::Or(nodes) => {
                 let (tests, depth) = nodes

@@ -1,4 +1,4 @@
-//! Which fields of the view a filter may ask for.
+//! Which fields of the view a filter may ask for, and which numbers it speaks of.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -7,13 +7,12 @@ use super::view::Field;
 
 /// All fields that testing `root` may ask for.
 pub(super) fn fields(root: &Node, nums: &Nums) -> BTreeSet<Field> {
-    let mut uses = Uses {
-        nums,
-        seen: HashSet::new(),
-        fields: BTreeSet::new(),
-    };
-    uses.node(root);
-    uses.fields
+    Uses::of(root, nums).fields
+}
+
+/// All numbers that testing `root` may compute.
+pub(super) fn numbers(root: &Node, nums: &Nums) -> HashSet<NumId> {
+    Uses::of(root, nums).seen
 }
 
 struct Uses<'a> {
@@ -22,7 +21,17 @@ struct Uses<'a> {
     fields: BTreeSet<Field>,
 }
 
-impl Uses<'_> {
+impl<'a> Uses<'a> {
+    fn of(root: &Node, nums: &'a Nums) -> Self {
+        let mut uses = Uses {
+            nums,
+            seen: HashSet::new(),
+            fields: BTreeSet::new(),
+        };
+        uses.node(root);
+        uses
+    }
+
     fn node(&mut self, node: &Node) {
         match node {
             Node::Const(_) => {}
@@ -40,6 +49,11 @@ impl Uses<'_> {
             Node::Chain { net, .. } => self.place(*net),
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| self.node(node)),
             Node::Not(inner) => self.node(inner),
+            Node::Enter(values) => values.iter().for_each(|(_, value)| self.num(*value)),
+            Node::Inside { ways, inside, .. } => {
+                self.node(ways);
+                self.node(inside);
+            }
         }
     }
 
@@ -48,7 +62,7 @@ impl Uses<'_> {
             return;
         }
         match self.nums.get(num) {
-            Num::Const(_) => {}
+            Num::Const(_) | Num::Slot(_) => {}
             Num::Load { place, .. } => self.place(place),
             Num::Walk { net, .. } => self.place(net),
             Num::Kernel { .. } => {

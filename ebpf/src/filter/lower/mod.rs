@@ -19,16 +19,23 @@ mod number;
 mod plan;
 mod walk;
 
+use std::collections::HashMap;
+
 use super::ast::{ArithOp, Relop};
 use super::resolve::Resolved;
 use super::tree::{Node, NumId, Nums, Window};
 use super::view::{Field, View};
-use crate::ir::{Block, Builder, Cond, Operand, Reg, Span, Term, Width};
+use crate::ir::{Block, Builder, Cond, Operand, Reg, Size, Slot, Span, Term, Width};
 use facts::{Fact, State};
 use plan::{List, Plan};
 
 /// Compiling for each answer separately stops when a filter has become this many tests.
 const SPLIT_BUDGET: usize = 400;
+
+/// Where in its 8 bytes of stack a slot's 4 are. The kernel's verifier follows numbers through stores to multiples of 8
+/// only: what comes from here may be anything to it, so that it checks what is inside of tunnels once, and not for
+/// each way there, for which it would know the slots' values.
+const SLOT_OFFSET: i32 = 4;
 
 /// Append `filter` to `b`'s current block.
 pub(super) fn lower(b: &mut Builder, filter: &Resolved, view: &mut dyn View, hit: Block, miss: Block) {
@@ -40,6 +47,8 @@ pub(super) fn lower(b: &mut Builder, filter: &Resolved, view: &mut dyn View, hit
         state: State::default(),
         states: vec![],
         emitted: 0,
+        slots: HashMap::new(),
+        links: vec![],
     };
     // What this program never has needs no code.
     if filter.fields.contains(&Field::VlanTag) {
@@ -67,6 +76,10 @@ struct Lower<'a> {
     states: Vec<(Block, State)>,
     /// Tests so far.
     emitted: usize,
+    /// Where on the stack the numbers are that [`Node::Enter`] keeps.
+    slots: HashMap<NumId, Slot>,
+    /// The links of the tunnels that the code at hand is inside of.
+    links: Vec<NumId>,
 }
 
 impl Lower<'_> {
@@ -86,8 +99,9 @@ impl Lower<'_> {
             return;
         }
         // Looking ahead takes time; in large filters the parts are looked at only.
+        let once = list.has_inside();
         if list.tests() <= SPLIT_BUDGET
-            && (self.split(&list, yes, no) || self.check_ahead(&list, yes, no).is_err())
+            && (!once && self.split(&list, yes, no) || self.check_ahead(&list, yes, no).is_err())
         {
             return;
         }
@@ -102,7 +116,7 @@ impl Lower<'_> {
                 Some(_) => continue,
                 None => {}
             }
-            if self.split_header_length(&list.from(i), yes, no) {
+            if !once && self.split_header_length(&list.from(i), yes, no) {
                 return;
             }
             if i + 1 == list.nodes.len() {
@@ -124,6 +138,24 @@ impl Lower<'_> {
     fn one(&mut self, node: &Node, yes: Block, no: Block) {
         match node {
             Node::And(_) | Node::Or(_) | Node::Not(_) => self.node(node, yes, no),
+            Node::Inside {
+                ways,
+                slots,
+                link,
+                inside,
+            } => {
+                for slot in slots {
+                    let memory = self.b.slot(8, 8);
+                    self.slots.insert(*slot, memory);
+                }
+                let entered = self.b.block();
+                self.node(ways, entered, no);
+                if self.enter(entered) {
+                    self.links.push(*link);
+                    self.node(inside, yes, no);
+                    self.links.pop();
+                }
+            }
             leaf => {
                 self.emitted += 1;
                 // `Err`: the way has ended already, in a jump of its own.
@@ -182,7 +214,15 @@ impl Lower<'_> {
                 self.b.at(ir_span(span));
                 self.chain(*v6, *net, *wanted, yes, no)?;
             }
-            Node::And(_) | Node::Or(_) | Node::Not(_) => self.node(leaf, yes, no),
+            Node::Enter(values) => {
+                for (slot, value) in values {
+                    let value = self.register(*value)?;
+                    let memory = self.b.slot_addr(self.slots[slot]);
+                    self.b.store(memory, SLOT_OFFSET, value, Size::B4);
+                }
+                self.goto(yes);
+            }
+            Node::And(_) | Node::Or(_) | Node::Not(_) | Node::Inside { .. } => self.one(leaf, yes, no),
         }
         Ok(())
     }
@@ -338,10 +378,12 @@ impl Lower<'_> {
 
     /// Ask for what decides much first. False: nothing does.
     fn split(&mut self, list: &List<'_>, yes: Block, no: Block) -> bool {
-        [Field::VlanTag, Field::EtherType].into_iter().any(|field| {
-            let num = self.nums.field(field);
-            self.split_by(num, list, yes, no)
-        })
+        let outer = [Field::VlanTag, Field::EtherType].map(|field| self.nums.field(field));
+        let candidates = outer.into_iter().chain(self.links.last().copied());
+        candidates
+            .collect::<Vec<_>>()
+            .into_iter()
+            .any(|num| self.split_by(num, list, yes, no))
     }
 
     /// Ask for `num` first, and compile `list` for each value that they speak of. False: it's not worth it.

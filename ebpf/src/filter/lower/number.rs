@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::facts::Fact;
 use super::plan::Plan;
-use super::{Ended, Lower, bin_op, imm};
+use super::{Ended, Lower, SLOT_OFFSET, bin_op, imm};
 use crate::filter::ast::ArithOp;
 use crate::filter::tree::{Num, NumId, Place, Window};
 use crate::filter::view::Field;
@@ -27,7 +27,7 @@ impl Lower<'_> {
                 let value = self.state.value(num).expect("just seen");
                 self.nums.constant(value)
             }
-            Num::Field(_) | Num::Kernel { .. } => num,
+            Num::Field(_) | Num::Kernel { .. } | Num::Slot(_) => num,
             Num::Walk { net, part } => {
                 let net = self.specialise_place(net, done);
                 self.nums.intern(Num::Walk { net, part })
@@ -98,6 +98,10 @@ impl Lower<'_> {
         let reg = match self.nums.get(num) {
             Num::Const(value) => self.b.imm(value.into()),
             Num::Field(field) => self.field(field)?,
+            Num::Slot(_) => {
+                let memory = self.b.slot_addr(self.slots[&num]);
+                self.b.load(memory, SLOT_OFFSET, Size::B4)
+            }
             Num::Load { place, size } => self.load(place, size, true)?,
             Num::Walk { net, part } => self.walked(net, part)?,
             Num::Kernel {

@@ -59,6 +59,11 @@ impl<'n> List<'n> {
     pub fn tests(&self) -> usize {
         self.nodes.iter().map(|node| node.measure().0).sum()
     }
+
+    /// Part of it must not be compiled more than once.
+    pub fn has_inside(&self) -> bool {
+        self.nodes.iter().any(|node| node.has_inside())
+    }
 }
 
 /// Looks ahead. Numbers share parts, so what has been found out about one is kept.
@@ -125,7 +130,9 @@ impl<'a> Plan<'a> {
                 Num::Const(value) => Some(value),
                 Num::Bin { op, a, b } => compute(op, self.value(a)?, self.value(b)?),
                 Num::Choose { .. } => self.value(self.arm(num)?),
-                Num::Load { .. } | Num::Field(_) | Num::Walk { .. } | Num::Kernel { .. } => None,
+                Num::Load { .. } | Num::Field(_) | Num::Walk { .. } | Num::Kernel { .. } | Num::Slot(_) => {
+                    None
+                }
             })
         })
     }
@@ -167,6 +174,7 @@ impl<'a> Plan<'a> {
             Node::Has(field) => self.state.field(*field).map(|_| true),
             Node::Not(inner) => self.known(inner).map(|value| !value),
             Node::NotNull(_) | Node::Chain { .. } | Node::And(_) | Node::Or(_) => None,
+            Node::Enter(_) | Node::Inside { .. } => None,
         }
     }
 
@@ -176,6 +184,7 @@ impl<'a> Plan<'a> {
             Node::Not(inner) => self.outcome(inner).map(|value| !value),
             Node::And(nodes) => self.outcome_of_nodes(nodes, false),
             Node::Or(nodes) => self.outcome_of_nodes(nodes, true),
+            Node::Inside { ways, inside, .. } => self.outcome_of_nodes([&**ways, inside], false),
             leaf => self.known(leaf),
         }
     }
@@ -210,6 +219,9 @@ impl<'a> Plan<'a> {
             Node::In { a, values, .. } => values.len() as u32 + self.num_cost(*a),
             Node::Chain { .. } => 500,
             Node::Not(inner) => self.cost(inner),
+            // Nothing that can say no comes after it.
+            Node::Enter(_) => u32::MAX,
+            Node::Inside { inside, .. } => self.cost(inside).saturating_add(INSIDE),
             Node::And(nodes) | Node::Or(nodes) => nodes
                 .iter()
                 .map(|node| self.cost(node))
@@ -222,7 +234,7 @@ impl<'a> Plan<'a> {
             return 0;
         }
         once(&self.costs, num, || match self.nums.get(num) {
-            Num::Const(_) => 0,
+            Num::Const(_) | Num::Slot(_) => 0,
             Num::Field(field) => field_cost(field),
             Num::Kernel { .. } => KERNEL_READ,
             Num::Walk { .. } => 400,
@@ -267,6 +279,14 @@ impl<'a> Plan<'a> {
             Node::Test { a, b, .. } => self.loaded_by(*a, window).max(self.loaded_by(*b, window)),
             Node::In { a, .. } => self.loaded_by(*a, window),
             Node::Not(inner) => return self.needed_by(inner, window).swapped(),
+            Node::Enter(values) => values
+                .iter()
+                .map(|(_, value)| self.loaded_by(*value, window))
+                .max()
+                .unwrap_or(0),
+            Node::Inside { ways, inside, .. } => {
+                return self.needed_by_nodes([&**ways, inside], false, window);
+            }
             Node::And(nodes) => return self.needed_by_nodes(nodes, false, window),
             Node::Or(nodes) => return self.needed_by_nodes(nodes, true, window),
         };
@@ -309,7 +329,7 @@ impl<'a> Plan<'a> {
             return 0;
         }
         once(&self.loaded[window as usize], num, || match self.nums.get(num) {
-            Num::Const(_) | Num::Field(_) | Num::Kernel { .. } | Num::Walk { .. } => 0,
+            Num::Const(_) | Num::Field(_) | Num::Kernel { .. } | Num::Walk { .. } | Num::Slot(_) => 0,
             Num::Bin { a, b, .. } => self.loaded_by(a, window).max(self.loaded_by(b, window)),
             Num::Choose {
                 num: by, same, other, ..
@@ -367,6 +387,10 @@ impl<'a> Plan<'a> {
             Node::Test { a, b, .. } => self.uses(*a, num, memo) || self.uses(*b, num, memo),
             Node::In { a, .. } => self.uses(*a, num, memo),
             Node::Not(inner) => return self.asked_by(inner, num, memo).swapped(),
+            Node::Enter(values) => values.iter().any(|(_, value)| self.uses(*value, num, memo)),
+            Node::Inside { ways, inside, .. } => {
+                return self.asked_by_nodes([&**ways, inside], false, num, memo);
+            }
             Node::And(nodes) => return self.asked_by_nodes(nodes, false, num, memo),
             Node::Or(nodes) => return self.asked_by_nodes(nodes, true, num, memo),
         };
@@ -406,7 +430,7 @@ impl<'a> Plan<'a> {
     fn uses(&self, num: NumId, wanted: NumId, memo: &Memo<bool>) -> bool {
         num == wanted
             || once(memo, num, || match self.nums.get(num) {
-                Num::Const(_) | Num::Field(_) | Num::Kernel { .. } => false,
+                Num::Const(_) | Num::Field(_) | Num::Kernel { .. } | Num::Slot(_) => false,
                 Num::Bin { a, b, .. } => self.uses(a, wanted, memo) || self.uses(b, wanted, memo),
                 Num::Load { place, .. } | Num::Walk { net: place, .. } => place
                     .dynamic
@@ -430,6 +454,8 @@ impl<'a> Plan<'a> {
             Node::Test { a, b, .. } => self.header_length_in(*a).or_else(|| self.header_length_in(*b)),
             Node::In { a, .. } => self.header_length_in(*a),
             Node::Not(inner) => self.first_header_length(inner),
+            Node::Enter(values) => values.iter().find_map(|(_, value)| self.header_length_in(*value)),
+            Node::Inside { ways, .. } => self.first_header_length(ways),
             Node::And(nodes) | Node::Or(nodes) => {
                 let first = nodes.iter().find(|node| self.known(node).is_none())?;
                 self.first_header_length(first)
@@ -439,7 +465,7 @@ impl<'a> Plan<'a> {
 
     fn header_length_in(&self, num: NumId) -> Option<NumId> {
         once(&self.lengths, num, || match self.nums.get(num) {
-            Num::Const(_) | Num::Field(_) | Num::Kernel { .. } | Num::Walk { .. } => None,
+            Num::Const(_) | Num::Field(_) | Num::Kernel { .. } | Num::Walk { .. } | Num::Slot(_) => None,
             Num::Bin { a, b, .. } => self.header_length_in(a).or_else(|| self.header_length_in(b)),
             Num::Choose { num: by, .. } => match self.arm(num) {
                 Some(arm) => self.header_length_in(arm),
@@ -518,6 +544,11 @@ impl Search<'_> {
             }
             Node::Chain { net, .. } => net.dynamic.into_iter().for_each(|dynamic| self.choices(dynamic)),
             Node::Not(inner) => self.node(inner),
+            Node::Enter(values) => values.iter().for_each(|(_, value)| self.choices(*value)),
+            Node::Inside { ways, inside, .. } => {
+                self.node(ways);
+                self.node(inside);
+            }
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| self.node(node)),
             Node::Const(_) | Node::Has(_) | Node::NotNull(_) => {}
         }
@@ -529,7 +560,7 @@ impl Search<'_> {
             return;
         }
         match self.nums.get(of) {
-            Num::Const(_) | Num::Field(_) | Num::Kernel { .. } => {}
+            Num::Const(_) | Num::Field(_) | Num::Kernel { .. } | Num::Slot(_) => {}
             Num::Bin { a, b, .. } => {
                 self.choices(a);
                 self.choices(b);
@@ -575,6 +606,9 @@ fn field_cost(field: Field) -> u32 {
         Field::PacketType | Field::Netns => 3 * KERNEL_READ,
     }
 }
+
+/// What looking for a tunnel costs, roughly in instructions.
+const INSIDE: u32 = 50;
 
 /// What a read of kernel memory costs: a call of a helper, where there are no direct loads.
 const KERNEL_READ: u32 = 40;

@@ -111,8 +111,10 @@ impl Resolver<'_> {
         layer: &Layer,
     ) -> Result<(Option<Node>, Place), Error> {
         Ok(match proto {
-            "ether" if layer.ether == Ether::Absent => (Some(Node::Const(false)), layer.link_start),
-            "ether" => (None, layer.link_start),
+            "ether" => match layer.ether {
+                Ether::Perhaps(place, has) => (Some(self.nums.test(Relop::Ne, has, 0, span)), place),
+                _ => (None, layer.link_start),
+            },
             "ip" | "ip6" | "arp" | "rarp" | "atalk" | "decnet" | "lat" | "sca" | "mopdl" | "moprc" => {
                 (Some(self.carries(ethertype(proto), span, layer)?), layer.net)
             }

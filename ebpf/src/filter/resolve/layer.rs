@@ -46,8 +46,8 @@ pub(super) enum Ether {
     Inner(Place, Option<(NumId, u32)>),
     /// A link without them.
     None,
-    /// None, but other ways to this place of the filter have them.
-    Absent,
+    /// At this place, if the number isn't 0: some ways to this place of the filter have them.
+    Perhaps(Place, NumId),
 }
 
 /// EtherTypes with an own encoding in LLC and SNAP; and the LLC addresses that libpcap takes for protocols.

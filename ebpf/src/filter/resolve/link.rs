@@ -136,7 +136,7 @@ impl Resolver<'_> {
             }
             Ether::Inner(place, None) => Ok((Node::Const(true), place)),
             Ether::Inner(place, Some((num, value))) => Ok((self.nums.eq(num, value, span), place)),
-            Ether::Absent => Ok((Node::Const(false), layer.link_start)),
+            Ether::Perhaps(place, has) => Ok((self.nums.test(Relop::Ne, has, 0, span), place)),
             Ether::None => Err(Error::new(span.clone(), "PPP has no Ethernet addresses")
                 .suggest("write what is about Ethernet before 'pppoes'")),
         }

@@ -138,7 +138,10 @@ impl Resolver<'_> {
                 let field = self.nums.field(Field::IfIndex);
                 self.nums.eq(field, index, span)
             }
-            Ast::Inner(inside, span) => self.inner(inside, span, layer)?,
+            Ast::Inner(inside, span) => {
+                let node = self.inner(inside, span, layer)?;
+                return Ok(vec![Case { node, then: *layer }]);
+            }
             Ast::Ext(inside) => {
                 let walking = Layer { walk: true, ..*layer };
                 let cases = self.condition(inside, &walking)?;

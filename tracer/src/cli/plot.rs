@@ -25,7 +25,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     iperf: Option<PathBuf>,
 
-    /// What a latency script wrote: lines like `t=10 packets=1234 avg_ns=567`, `@avg: 567`, or `567`
+    /// What a latency script wrote: lines like `t=10 packets=1234 avg_ns=567`, `@avg: 567`, `10 567` (seconds and
+    /// nanoseconds) or `567`
     #[arg(long, value_name = "FILE")]
     latency: Option<PathBuf>,
 
@@ -131,13 +132,14 @@ fn from_files(args: &Args) -> anyhow::Result<Timeline> {
             .collect();
         if figure.latency.is_empty() {
             anyhow::bail!(
-                "{}: no line has a latency; lines look like 't=10 packets=1234 avg_ns=567', '@avg: 567' or '567'",
+                "{}: no line has a latency; lines look like 't=10 packets=1234 avg_ns=567', '@avg: 567', \
+                 '@ns: count 1234, average 567, total 699678', '10 567' or '567'",
                 path.display()
             );
         }
         if latency.ignored > 0 {
             eprintln!(
-                "ktrail: {}: {} lines have no latency and don't count",
+                "ktrail: {}: passed over {} lines without a latency of the first one's form",
                 path.display(),
                 latency.ignored
             );

@@ -6,10 +6,12 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::results::{Step, Tick, points, series};
-use super::stats::{Fit, correlation, first_below};
+use super::stats::{Fit, below_from, chance_correlation, correlation, first_below};
 
 /// A throughput under this part of the baseline counts as degraded.
 const DEGRADED: f64 = 0.9;
+/// A correlation that counts as moving together.
+const MOVES: f64 = 0.7;
 /// A fit that explains this part of the variance counts as linear.
 const LINEAR: f64 = 0.95;
 
@@ -22,10 +24,14 @@ pub struct Answers {
     pub linear: Option<bool>,
     /// The number of rules at which throughput first was under 90 % of the baseline; null if it never was.
     pub degraded_at_rules: Option<u64>,
+    /// The number of rules from which on it always was; null if it was not at the last step.
+    pub degraded_from_rules: Option<u64>,
     /// Whether there is a throughput at all.
     pub has_throughput: bool,
     /// Pearson's correlation of throughput and congestion window, −1 to 1.
     pub window_correlation: Option<f64>,
+    /// What that may be by chance, at 95 %; null without a correlation.
+    pub window_chance: Option<f64>,
     /// The other series.
     pub controls: Vec<Control>,
 }
@@ -123,8 +129,10 @@ impl Answers {
             latency: line,
             linear: line.map(|l| l.r2 > LINEAR && l.margin.is_some_and(|m| l.ns_per_rule > m)),
             degraded_at_rules: first_below(throughput, DEGRADED).map(|rules| rules as u64),
+            degraded_from_rules: below_from(throughput, DEGRADED).map(|rules| rules as u64),
             has_throughput: !throughput.is_empty(),
             window_correlation: correlation(windows),
+            window_chance: correlation(windows).map(|_| chance_correlation(windows.len())),
             controls: Vec::new(),
         }
     }
@@ -170,27 +178,35 @@ impl Answers {
         }
         match self.degraded_at_rules {
             Some(rules) => {
+                let rest = match self.degraded_from_rules {
+                    Some(from) if from == rules => ", and stays there".into(),
+                    Some(from) => format!(", and is there for good from {from} on"),
+                    None => ", but not for good".into(),
+                };
                 let _ = writeln!(
                     out,
-                    "Throughput first falls under 90 % of the baseline at {rules} rules."
+                    "Throughput first falls under 90 % of the baseline at {rules} rules{rest}."
                 );
             }
             None if self.has_throughput => out.push_str("Throughput stays above 90 % of the baseline.\n"),
             None => {}
         }
-        match self.window_correlation {
-            Some(r) => {
+        match self.window_correlation.zip(self.window_chance) {
+            Some((r, chance)) => {
                 let verdict = match r {
-                    r if r > 0.7 => "moves with it",
-                    r if r < -0.7 => "moves against it",
-                    _ => "does not move with it",
+                    r if r.abs() <= chance => "does not move with it beyond chance",
+                    r if r > MOVES => "moves with it",
+                    r if r < -MOVES => "moves against it",
+                    _ => "moves little with it",
                 };
                 let _ = writeln!(
                     out,
-                    "The congestion window {verdict} (correlation with throughput {r:.2})."
+                    "The congestion window {verdict} (correlation with throughput {r:.2}, by chance up to {chance:.2})."
                 );
             }
-            None => out.push_str("The congestion window does not vary, or was not reported.\n"),
+            None => out.push_str(
+                "The congestion window does not vary, or there are too few measurements to say what it does.\n",
+            ),
         }
         out
     }

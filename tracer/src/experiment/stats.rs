@@ -19,10 +19,23 @@ pub fn sd(values: &[f64]) -> Option<f64> {
     })
 }
 
-/// Pearson's correlation coefficient, −1 to 1; `None` of fewer than two points, or if one side does not vary.
+/// Pearson's correlation coefficient, −1 to 1; `None` of fewer than three points, of which any two are on a line, or
+/// if one side does not vary.
 pub fn correlation(points: &[(f64, f64)]) -> Option<f64> {
     let sums = Sums::of(points)?;
-    (sums.xx > 0.0 && sums.yy > 0.0).then(|| sums.xy / (sums.xx * sums.yy).sqrt())
+    (points.len() > 2 && sums.xx > 0.0 && sums.yy > 0.0).then(|| sums.xy / (sums.xx * sums.yy).sqrt())
+}
+
+/// How far from 0 the correlation of so many points that have nothing to do with each other comes by chance, in 95 %
+/// of all cases at most: t / √(t² + n − 2), by Student's t. 1 of fewer than three.
+pub fn chance_correlation(n: usize) -> f64 {
+    match n.checked_sub(2) {
+        None | Some(0) => 1.0,
+        Some(freedom) => {
+            let t = t_quantile(0.95, freedom);
+            t / (t * t + freedom as f64).sqrt()
+        }
+    }
 }
 
 /// A line through points by least squares.
@@ -91,6 +104,19 @@ pub fn first_below(points: &[(f64, f64)], fraction: f64) -> Option<f64> {
     steps
         .iter()
         .find(|(_, ys)| mean(ys).is_some_and(|y| y < fraction * baseline))
+        .map(|(x, _)| *x)
+}
+
+/// The first x from which on each y is below `fraction` of the y at the smallest x, with all y of one x averaged.
+pub fn below_from(points: &[(f64, f64)], fraction: f64) -> Option<f64> {
+    let steps = by_x(points);
+    let baseline = mean(&steps.first()?.1)?;
+    let below = |ys: &[f64]| mean(ys).is_some_and(|y| y < fraction * baseline);
+    steps
+        .iter()
+        .rev()
+        .take_while(|(_, ys)| below(ys))
+        .last()
         .map(|(x, _)| *x)
 }
 
@@ -263,7 +289,12 @@ mod tests {
             0.0,
             1e-12,
         );
-        assert_eq!(correlation(&[(0.0, 1.0), (1.0, 1.0)]), None);
+        assert_eq!(correlation(&[(0.0, 1.0), (1.0, 1.0), (2.0, 1.0)]), None);
+        assert_eq!(correlation(&[(0.0, 1.0), (1.0, 2.0)]), None);
+        // Tables of Pearson's r, two-sided, 5 %.
+        close(chance_correlation(5), 0.878, 6e-4);
+        close(chance_correlation(30), 0.361, 6e-4);
+        close(chance_correlation(2), 1.0, 0.0);
     }
 
     #[test]
@@ -279,5 +310,11 @@ mod tests {
         assert_eq!(first_below(&points, 0.9), Some(200.0));
         assert_eq!(first_below(&points, 0.4), None);
         assert_eq!(first_below(&[], 0.9), None);
+        assert_eq!(below_from(&points, 0.9), Some(200.0));
+        assert_eq!(below_from(&[(0.0, 10.0), (1.0, 8.0), (2.0, 9.5)], 0.9), None);
+        assert_eq!(
+            below_from(&[(0.0, 10.0), (1.0, 8.0), (2.0, 9.5), (3.0, 7.0)], 0.9),
+            Some(3.0)
+        );
     }
 }

@@ -42,6 +42,10 @@ pub struct Args {
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
 
+    /// What the latency is, on its axis
+    #[arg(long, value_name = "TEXT", default_value_t = Labels::default().latency)]
+    label: String,
+
     /// Where to write it: a name that ends in .png or .svg; may be given more than once
     #[arg(short, long, value_name = "FILE", default_value = "results.png")]
     output: Vec<PathBuf>,
@@ -87,7 +91,10 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
 
 fn from_results(args: &Args, path: &Path) -> anyhow::Result<()> {
     let table = Table::read(&read(path)?).with_context(|| path.display().to_string())?;
-    let mut labels = Labels::default();
+    let mut labels = Labels {
+        latency: args.label.clone(),
+        ..Labels::default()
+    };
     if let Some(title) = &args.title {
         labels.title.clone_from(title);
     }
@@ -110,7 +117,7 @@ fn from_files(args: &Args) -> anyhow::Result<Timeline> {
             .title
             .clone()
             .unwrap_or_else(|| "Throughput, congestion window and latency".into()),
-        latency_label: Labels::default().latency,
+        latency_label: args.label.clone(),
         shade: args.shade,
         ..Timeline::default()
     };
@@ -139,7 +146,7 @@ fn from_files(args: &Args) -> anyhow::Result<Timeline> {
         }
         if latency.ignored > 0 {
             eprintln!(
-                "ktrail: {}: passed over {} lines without a latency of the first one's form",
+                "ktrail: {}: lines without a latency of the first one's form, passed over: {}",
                 path.display(),
                 latency.ignored
             );

@@ -33,7 +33,7 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not JSON, or not of this form.
-    #[error("not an iperf3 report (iperf3 -J writes one): {0}")]
+    #[error("not an iperf3 report (iperf3 -J writes one)")]
     Form(#[from] serde_json::Error),
     /// iperf3 says that it failed.
     #[error("iperf3 failed: {0}")]

@@ -48,6 +48,7 @@ pub fn apply(experiment: &mut Experiment, args: &[String]) -> Result<Settings, S
         }
         let value = inline
             .or_else(|| args.next().cloned())
+            .filter(|value| !value.is_empty())
             .ok_or_else(|| format!("{name} needs a value"))?;
         match name {
             "--rules" => set_rules(experiment, number(name, &value)?)?,
@@ -56,7 +57,10 @@ pub fn apply(experiment: &mut Experiment, args: &[String]) -> Result<Settings, S
                 Plan::Timeline { .. } => return Err("a timeline has no steps: --step is for sweeps".into()),
             },
             "--seconds" => set_seconds(experiment, number(name, &value)?)?,
-            "--repeat" => experiment.repeat = number(name, &value)?,
+            "--repeat" => match experiment.plan {
+                Plan::Sweep { .. } => experiment.repeat = number(name, &value)?,
+                Plan::Timeline { .. } => return Err("a timeline is one run: --repeat is for sweeps".into()),
+            },
             "--server" => {
                 set_server(experiment, &value)?;
                 settings.own_server = true;
@@ -123,7 +127,9 @@ fn set_server(experiment: &mut Experiment, value: &str) -> Result<(), String> {
     let (host, port) = value.rsplit_once(':').unwrap_or((value, "5201"));
     let port: u16 = port
         .parse()
-        .map_err(|_| format!("--server takes HOST:PORT, not '{value}'"))?;
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| format!("--server takes HOST:PORT, not '{value}'"))?;
     let host = host.trim_matches(['[', ']']);
     let addresses = (host, port)
         .to_socket_addrs()
@@ -237,7 +243,10 @@ mod tests {
         assert_eq!(error(SWEEP, &["--step"]), "--step needs a value");
         assert!(error(SWEEP, &["--rules", "5000"]).contains("4096 addresses"));
         assert!(error(SWEEP, &["--server", "198.18.0.9:1"]).contains("would match the workload"));
+        assert!(error(SWEEP, &["--server", "127.0.0.1:0"]).contains("takes HOST:PORT"));
+        assert_eq!(error(SWEEP, &["--output="]), "--output needs a value");
         assert!(error(TIMELINE, &["--step", "5"]).contains("no steps"));
+        assert!(error(TIMELINE, &["--repeat", "5"]).contains("one run"));
         assert!(error(TIMELINE, &["--seconds", "5"]).contains("10 seconds at least"));
     }
 }

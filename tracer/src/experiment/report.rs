@@ -82,6 +82,39 @@ pub fn folder(script: &Path) -> PathBuf {
     ))
 }
 
+/// A folder in which results can be written. Dropping it removes what was created for it and is still empty.
+#[derive(Debug)]
+pub struct Reserved(Vec<PathBuf>);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        for created in &self.0 {
+            // It is not empty: there are results.
+            let _ = std::fs::remove_dir(created);
+        }
+    }
+}
+
+/// Creates the folder: that it can't be written must not be found out after minutes of measuring.
+///
+/// # Errors
+/// The system's, with the name.
+pub fn reserve(folder: &Path) -> anyhow::Result<Reserved> {
+    let missing = folder
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+    let reserved = Reserved(missing.map(Path::to_owned).collect());
+    let create = || {
+        std::fs::create_dir_all(folder)?;
+        // Also where it was there already.
+        let trial = folder.join(format!(".ktrail-{}", std::process::id()));
+        std::fs::write(&trial, "")?;
+        std::fs::remove_file(&trial)
+    };
+    create().with_context(|| format!("the results can't be written to {}", folder.display()))?;
+    Ok(reserved)
+}
+
 /// Writes the folder, and returns the answers.
 pub fn write(
     folder: &Path,
@@ -89,7 +122,6 @@ pub fn write(
     measured: &Measured,
     context: &About,
 ) -> anyhow::Result<Answers> {
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let put = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
         std::fs::write(&path, bytes).with_context(|| path.display().to_string())
@@ -191,6 +223,21 @@ mod tests {
     use ktrail_ebpf::script::ast::{RawBlock, Span};
 
     #[test]
+    fn a_folder_without_results_goes_again() {
+        let outer = std::env::temp_dir().join(format!("ktrail-reserved-{}", std::process::id()));
+        let folder = outer.join("inner");
+        drop(reserve(&folder).unwrap());
+        assert!(!outer.exists());
+        let reserved = reserve(&folder).unwrap();
+        std::fs::write(folder.join("results.csv"), "x").unwrap();
+        drop(reserved);
+        assert!(folder.join("results.csv").exists());
+        let error = reserve(&folder.join("results.csv")).unwrap_err();
+        assert!(error.to_string().contains("results.csv"), "{error}");
+        std::fs::remove_dir_all(&outer).unwrap();
+    }
+
+    #[test]
     fn the_folder_s_files() {
         let text = "title \"T\"; workload iperf3 to 127.0.0.1; \
                     sweep rules 0..200 step 100 \"chain\" { once nft \"drop\"; }"
@@ -212,6 +259,7 @@ mod tests {
             left_behind: Vec::new(),
         };
         let folder = std::env::temp_dir().join(format!("ktrail-report-{}", std::process::id()));
+        let _reserved = reserve(&folder).unwrap();
         let answers = write(&folder, &experiment, &measured, &About { backend: "kprobe" }).unwrap();
         assert_eq!(answers.linear, Some(true));
         let json = std::fs::read_to_string(folder.join("results.json")).unwrap();

@@ -110,6 +110,7 @@ pub fn run(
         folder,
     } = prepared;
     let stop = Stop::on_signals()?;
+    let _reserved = report::reserve(folder)?;
     loaded.set_state(STATE_START, monotonic())?;
     loaded.set_state(STATE_CHILD, 0)?;
     loaded.run_begin()?;

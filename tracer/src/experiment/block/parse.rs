@@ -243,7 +243,7 @@ impl<'a> Parser<'a> {
                 }
                 "repeat" => {
                     self.once(&repeat, &at)?;
-                    repeat = Some(self.positive("the number of repetitions")?);
+                    repeat = Some((self.positive("the number of repetitions")?, at));
                     self.expect(";")?;
                 }
                 other => {
@@ -283,6 +283,9 @@ impl<'a> Parser<'a> {
         if let (Plan::Timeline { .. }, Some((_, at))) = (plan, controls.first()) {
             return self.error(at, "a timeline has no controls");
         }
+        if let (Plan::Timeline { .. }, Some((_, at))) = (plan, &repeat) {
+            return self.error(at, "a timeline is one run: it is not repeated");
+        }
         for (prefix, at) in &prefixes {
             let ends = topology.veths.iter().flatten().map(|end| end.address.0);
             let mut addresses = ends.chain(workload.to.parse());
@@ -313,7 +316,7 @@ impl<'a> Parser<'a> {
             plan,
             main,
             controls: controls.into_iter().map(|(series, _)| series).collect(),
-            repeat: repeat.unwrap_or(1),
+            repeat: repeat.map_or(1, |(times, _)| times),
         })
     }
 

@@ -291,15 +291,12 @@ pub enum Action {
     },
     /// Print a value and a newline.
     Print(Field),
-    /// Print one entry of a map, with its name and key. The value is as in the map, except that aggregations come
-    /// added up over the CPUs as far as the kernel could, see the field's type.
+    /// Print one entry of a map of statistics or histograms, with its name and key. The runtime looks it up.
     PrintEntry {
         /// Index into [`Compiled::maps`].
         map: usize,
         /// The key, `None` for a map without.
         key: Option<Field>,
-        /// What it holds. For aggregations the field is absent: the runtime looks it up by `key`.
-        value: Option<Field>,
     },
     /// Print a map.
     PrintMap {

@@ -122,8 +122,8 @@ impl<W: Write> Actor<'_, W> {
                 let value = self.value(record, field);
                 self.out.value(&value)?;
             }
-            Action::PrintEntry { map, key, value } => {
-                self.print_entry(record, *map, key.as_ref(), value.as_ref())?;
+            Action::PrintEntry { map, key } => {
+                self.print_entry(record, *map, key.as_ref())?;
             }
             Action::PrintMap { map, top, div } => {
                 let top = self.number(record, top.as_ref());
@@ -199,27 +199,21 @@ impl<W: Write> Actor<'_, W> {
     fn print_map(&mut self, map: usize, top: u64, div: u64) -> anyhow::Result<()> {
         let content = self.table(map)?.content(&self.decoder)?.arranged(top, div);
         if !content.is_empty() {
-            self.out.map(&self.compiled.maps[map].name, &content)?;
+            let info = &self.compiled.maps[map];
+            self.out.map(&info.name, &info.value, &content)?;
         }
         Ok(())
     }
 
-    fn print_entry(
-        &mut self,
-        record: &Record,
-        map: usize,
-        key: Option<&Field>,
-        value: Option<&Field>,
-    ) -> anyhow::Result<()> {
+    fn print_entry(&mut self, record: &Record, map: usize, key: Option<&Field>) -> anyhow::Result<()> {
         let table = self.table(map)?;
-        let value = match (value, key) {
-            (Some(field), _) => Some(self.value(record, field)),
-            (None, Some(key)) => {
+        let value = match key {
+            Some(key) => {
                 let from = key.off as usize;
                 let bytes = &record.bytes[from..from + table.map.decl().key_size as usize];
                 table.entry(&self.decoder, bytes)?
             }
-            (None, None) => table.entry(&self.decoder, &[])?,
+            None => table.entry(&self.decoder, &[])?,
         };
         // A key that is gone meanwhile has nothing to print.
         let Some(value) = value else {
@@ -229,7 +223,8 @@ impl<W: Write> Actor<'_, W> {
             Some(key) => Content::Keyed(vec![(self.value(record, key), value)]),
             None => Content::Scalar(value),
         };
-        self.out.map(&self.compiled.maps[map].name, &content)?;
+        let info = &self.compiled.maps[map];
+        self.out.map(&info.name, &info.value, &content)?;
         Ok(())
     }
 

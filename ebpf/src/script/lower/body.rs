@@ -61,8 +61,6 @@ pub struct Body<'g, 'a> {
     pub instance: u32,
     declared: u32,
     pub scopes: Vec<HashMap<String, Var>>,
-    /// The scope of the whole body, which `$v = …` declares in.
-    base: usize,
     /// Where `break` and `continue` go.
     pub loops: Vec<(Block, Block)>,
     /// Where `return` goes, and where its value goes, in the user's functions that are being expanded.
@@ -106,7 +104,6 @@ impl<'g, 'a> Body<'g, 'a> {
             instance,
             declared: 0,
             scopes: vec![HashMap::new()],
-            base: 1,
             loops: vec![],
             returns: vec![],
             apart: false,
@@ -241,14 +238,9 @@ impl<'g, 'a> Body<'g, 'a> {
     pub fn scoped<T>(&mut self, apart: bool, f: impl FnOnce(&mut Self) -> T) -> T {
         let hidden = apart.then(|| std::mem::take(&mut self.scopes));
         let loops = apart.then(|| std::mem::take(&mut self.loops));
-        let base = self.base;
-        if apart {
-            self.base = 0;
-        }
         self.scopes.push(HashMap::new());
         let result = f(self);
         self.scopes.pop();
-        self.base = base;
         if let Some(hidden) = hidden {
             self.scopes = hidden;
         }
@@ -278,40 +270,6 @@ impl<'g, 'a> Body<'g, 'a> {
         var
     }
 
-    /// Declare a variable for the whole body from within a block: scripts assign it in each branch and use it
-    /// after them. It starts as zero.
-    pub fn declare_for_all(&mut self, name: &str, ty: &Ty) -> Var {
-        let mut var = self.declare(name, ty, false);
-        if let Some(scope) = self.scopes.last_mut() {
-            scope.remove(name);
-        }
-        match var.at {
-            At::Num(Operand::Reg(dst)) => self.b.at_entry(vec![Op::Mov { dst, src: 0.into() }]),
-            At::Mem(..) => {
-                let size = var.ty.size().max(1).next_multiple_of(8);
-                let slot = self.b.slot(size, 8);
-                let base = self.b.reg(Type::Stack);
-                let mut ops = vec![Op::SlotAddr {
-                    dst: base,
-                    slot,
-                    off: 0,
-                }];
-                ops.extend((0..size).step_by(8).map(|off| Op::Store {
-                    base,
-                    off: off as i32,
-                    src: 0.into(),
-                    size: Size::B8,
-                }));
-                self.b.at_entry(ops);
-                var.at = At::Mem(base, 0);
-            }
-            _ => {}
-        }
-        let base = self.base.min(self.scopes.len() - 1);
-        self.scopes[base].insert(name.into(), var.clone());
-        var
-    }
-
     fn storage(&mut self, ty: &Ty) -> At {
         if ty.in_register() {
             At::Num(self.b.int().into())
@@ -326,7 +284,7 @@ impl<'g, 'a> Body<'g, 'a> {
     /// Make a variable's type hold `v`, too.
     fn widen(&mut self, var: &Var, name: &str, v: &Value, span: ast::Span) {
         let ty = super::expr::value_type(v);
-        if v.literal && var.ty.is_int() {
+        if v.literal && var.ty.is_int() && v.constant().is_none_or(|n| fits(n, &var.ty)) {
             return;
         }
         match merge(&var.ty, &ty) {
@@ -369,6 +327,15 @@ impl<'g, 'a> Body<'g, 'a> {
         }
     }
 
+    /// As a variable starts that nothing is assigned to.
+    pub fn set_zero(&mut self, var: &Var) {
+        match (&var.ty, &var.at) {
+            (Ty::None, _) => {}
+            (_, At::Mem(base, off)) => self.zero(*base, *off, var.ty.size()),
+            (ty, _) => self.set(var, &Value::num(ty.clone(), 0)),
+        }
+    }
+
     /// Assign to a variable, declaring it if it isn't there.
     pub fn assign(&mut self, name: &str, v: &Value, span: ast::Span) {
         if v.ty == Ty::None && !matches!(v.at, At::Nothing) {
@@ -382,9 +349,6 @@ impl<'g, 'a> Body<'g, 'a> {
                 }
                 self.widen(&var, name, v, span);
                 var
-            }
-            None if self.scopes.len() > self.base + 1 => {
-                self.declare_for_all(name, &super::expr::value_type(v))
             }
             None => self.declare(name, &super::expr::value_type(v), false),
         };
@@ -546,21 +510,18 @@ impl<'g, 'a> Body<'g, 'a> {
         };
         let var = self.declare(&name.name, &start, false);
         match v {
+            Some(v) if wanted.is_some() && v.literal && v.constant().is_some_and(|n| !fits(n, &start)) => {
+                let n = v.constant().unwrap_or(0);
+                self.error(
+                    name.span,
+                    format!("'${}' is {start}, which can't hold {n}", name.name),
+                );
+            }
             Some(v) => {
                 self.widen(&var, &name.name, &v, name.span);
                 self.set(&var, &v);
             }
-            None => {
-                let zero = match &var.ty {
-                    Ty::None => return,
-                    ty if ty.in_register() => Value::num(ty.clone(), 0),
-                    ty => Value::of(ty.clone(), At::Nothing),
-                };
-                match var.at {
-                    At::Mem(base, off) => self.zero(base, off, var.ty.size()),
-                    _ => self.set(&var, &zero),
-                }
-            }
+            None => self.set_zero(&var),
         }
     }
 
@@ -587,5 +548,14 @@ impl<'g, 'a> Body<'g, 'a> {
     /// Nothing was wrong so far: what has no type now is wrong itself, not a consequence.
     pub fn no_errors_yet(&self) -> bool {
         self.g.diagnostics.is_empty()
+    }
+}
+
+/// An integer type can hold this number, which is written in the script.
+fn fits(n: i64, ty: &Ty) -> bool {
+    match (ty.size(), ty.is_signed()) {
+        (8.., _) => true,
+        (size, true) => n >> (8 * size - 1) == n >> 63,
+        (size, false) => n >> (8 * size) == 0,
     }
 }

@@ -180,7 +180,8 @@ impl Body<'_, '_> {
                 if self.lookup(out).is_none() {
                     // It is there, as zero, where nothing is found.
                     let ty = self.dry(|s| s.map_read(&map, Some(&args[1]), span).ty);
-                    self.declare_for_all(out, &ty);
+                    let var = self.declare(out, &ty, false);
+                    self.set_zero(&var);
                 }
                 let (yes, done) = (self.b.block(), self.b.block());
                 self.branch_truth(&found, yes, done);
@@ -574,7 +575,10 @@ impl Body<'_, '_> {
                 };
                 self.pointee(&pointer)
             }
-            _ => v.at.clone(),
+            ty => {
+                let (base, off) = self.in_memory(&v, &ty.clone());
+                At::Mem(base, off)
+            }
         };
         let ty = Ty::Buffer { len };
         let (base, off) = match dest {

@@ -244,25 +244,28 @@ impl Body<'_, '_> {
                         top: (given > 0).then(|| fields.remove(0)),
                     });
                 }
-                Some(key) => {
-                    let scalar = matches!(
+                // What is more than one number is read by the runtime.
+                Some(key)
+                    if matches!(
                         self.g.maps.get(name).and_then(|m| m.value.as_ref()),
-                        Some(output::ValueTy::Scalar(_)) | None
-                    );
-                    let mut sources = vec![];
-                    if scalar {
-                        sources.push(Source::Value(self.expr(first)));
-                    }
+                        Some(
+                            output::ValueTy::Stats { .. }
+                                | output::ValueTy::Hist { .. }
+                                | output::ValueTy::Lhist { .. }
+                        )
+                    ) =>
+                {
                     let Some(key) = self.map_key_value(name, key, first.span) else {
                         return;
                     };
-                    sources.push(Source::Value(key));
-                    return self.emit(sources, false, span, |mut fields| Action::PrintEntry {
-                        map,
-                        key: fields.pop(),
-                        value: fields.pop(),
+                    return self.emit(vec![Source::Value(key)], false, span, |mut fields| {
+                        Action::PrintEntry {
+                            map,
+                            key: fields.pop(),
+                        }
                     });
                 }
+                Some(_) => {}
             }
         }
         if !rest.is_empty() {

@@ -334,11 +334,14 @@ impl Body<'_, '_> {
 
     fn branch_compare(&mut self, op: BinaryOp, a: &Value, b: &Value, span: ast::Span, yes: Block, no: Block) {
         if !a.ty.in_register() && !b.ty.in_register() && a.ty != Ty::None && b.ty != Ty::None {
+            let equality = matches!(op, BinaryOp::Eq | BinaryOp::Ne);
             let comparable = match (&a.ty, &b.ty) {
+                (Ty::Str { len: la }, Ty::Str { len: lb }) if !equality => {
+                    return self.branch_text_order(op, (a, *la), (b, *lb), yes, no);
+                }
                 (Ty::Str { .. }, Ty::Str { .. }) => true,
                 (a, b) => merge(a, b).is_some(),
             };
-            let equality = matches!(op, BinaryOp::Eq | BinaryOp::Ne);
             if !comparable || !equality {
                 let message = format!("{} and {} can't be compared by '{}'", a.ty, b.ty, op.symbol());
                 self.error(span, message);
@@ -471,7 +474,7 @@ impl Body<'_, '_> {
         let unsigned = |v: &Value| !v.ty.is_signed() || adapts(v);
         let both_literal = a.literal && b.literal;
         let result = match op {
-            BinaryOp::Shl | BinaryOp::Shr => !unsigned(a) || a.literal,
+            BinaryOp::Shl | BinaryOp::Shr => !unsigned(a),
             BinaryOp::Sub => true,
             _ => both_literal || !(unsigned(a) && unsigned(b)),
         };
@@ -757,6 +760,8 @@ fn fold(op: BinaryOp, x: i64, y: i64, signed: bool) -> Option<i64> {
         BinaryOp::Or => x | y,
         BinaryOp::Xor => x ^ y,
         BinaryOp::Shl => x.wrapping_shl(y as u32),
+        // As bpftrace folds it; of what is not known before, the bits that come in are 0.
+        BinaryOp::Shr if signed => x.wrapping_shr(y as u32),
         BinaryOp::Shr => ux.wrapping_shr(y as u32) as i64,
         _ => return None,
     })

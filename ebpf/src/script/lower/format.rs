@@ -21,7 +21,10 @@ pub fn parse(text: &[u8]) -> Result<Format, String> {
         if !plain.is_empty() {
             pieces.push(Piece::Text(std::mem::take(&mut plain)));
         }
-        pieces.push(Piece::Arg(spec(&mut chars)?));
+        match spec(&mut chars)? {
+            Some(spec) => pieces.push(Piece::Arg(spec)),
+            None => plain.push('%'),
+        }
     }
     if !plain.is_empty() {
         pieces.push(Piece::Text(plain));
@@ -29,7 +32,8 @@ pub fn parse(text: &[u8]) -> Result<Format, String> {
     Ok(Format { pieces })
 }
 
-fn spec(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Spec, String> {
+/// A conversion; `None` for a percent sign, whatever its width.
+fn spec(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Option<Spec>, String> {
     let mut spec = Spec {
         bytes: 4,
         ..Spec::default()
@@ -85,11 +89,12 @@ fn spec(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Spec, St
             }
             _ => Conv::Escaped,
         },
+        Some('%') => return Ok(None),
         Some('*') => return Err("a width from an argument ('*') is not supported".into()),
         Some(c) => return Err(format!("'%{c}' is no conversion; write '%%' for a percent sign")),
         None => return Err("the format ends in the middle of a conversion".into()),
     };
-    Ok(spec)
+    Ok(Some(spec))
 }
 
 fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Option<u32>, String> {

@@ -7,6 +7,7 @@ use super::body::Body;
 use crate::ir::BinOp;
 use crate::ir::{Cond, Op, Operand, Reg, Size, Slot, Type, Width};
 use crate::isa::Helper;
+use crate::script::ast::BinaryOp;
 use crate::script::types::Ty;
 
 /// Where a value is.
@@ -52,6 +53,11 @@ pub struct Dest {
 }
 
 impl Value {
+    /// Whoever made it has put it there already.
+    fn is_at(&self, ty: &Ty, base: Reg, off: i32) -> bool {
+        self.ty == *ty && matches!(self.at, At::Mem(b, o) if b == base && o == off)
+    }
+
     pub fn none() -> Value {
         Value::of(Ty::None, At::Nothing)
     }
@@ -293,6 +299,9 @@ impl Body<'_, '_> {
 
     /// [`Body::store`], gaps zeroed.
     pub fn store_whole(&mut self, v: &Value, ty: &Ty, base: Reg, off: i32) {
+        if v.is_at(ty, base, off) {
+            return;
+        }
         if has_gaps(ty) {
             self.zero(base, off, ty.size());
         }
@@ -311,11 +320,7 @@ impl Body<'_, '_> {
 
     /// Store a value as a `ty`.
     pub fn store(&mut self, v: &Value, ty: &Ty, base: Reg, off: i32) {
-        if let At::Mem(b, o) = v.at
-            && b == base
-            && o == off
-            && v.ty == *ty
-        {
+        if v.is_at(ty, base, off) {
             return;
         }
         if ty.in_register() {
@@ -527,6 +532,43 @@ impl Body<'_, '_> {
             self.b.branch_if(Cond::Ne, x, y, other);
             at += size.bytes();
         }
+    }
+
+    /// Compare text by what comes first in the order of bytes.
+    pub fn branch_text_order(
+        &mut self,
+        op: BinaryOp,
+        (a, la): (&Value, u32),
+        (b, lb): (&Value, u32),
+        yes: crate::ir::Block,
+        no: crate::ir::Block,
+    ) {
+        let (a, b) = (self.in_memory(a, &a.ty), self.in_memory(b, &b.ty));
+        let (x, y) = (self.b.int(), self.b.int());
+        let decided = self.b.block();
+        for i in 0..la.max(lb) as i32 {
+            // What fills its bytes ends behind them.
+            for (dst, (base, off), len) in [(x, a, la), (y, b, lb)] {
+                match i < len as i32 {
+                    true => {
+                        let byte = self.b.load(base, off + i, Size::B1);
+                        self.b.mov(dst, byte);
+                    }
+                    false => self.b.mov(dst, 0),
+                }
+            }
+            self.b.branch_if(Cond::Ne, x, y, decided);
+            self.b.branch_if(Cond::Eq, x, 0, decided);
+        }
+        self.b.jump(decided);
+        self.b.switch_to(decided);
+        let cond = match op {
+            BinaryOp::Lt => Cond::Lt,
+            BinaryOp::Le => Cond::Le,
+            BinaryOp::Gt => Cond::Gt,
+            _ => Cond::Ge,
+        };
+        self.b.branch(cond, x, y, yes, no);
     }
 
     /// Compare text, the first `limit` bytes of it if there is one.

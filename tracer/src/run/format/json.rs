@@ -3,6 +3,7 @@
 use super::hist::Histogram;
 use super::map::Content;
 use super::value::{KEY_INDENT, Value};
+use ktrail_ebpf::script::output::ValueTy;
 
 /// A value as JSON, objects with blanks and arrays without.
 pub fn value(value: &Value) -> String {
@@ -40,14 +41,10 @@ pub fn content(content: &Content) -> String {
 }
 
 /// What a line about a map is called: by what the map holds.
-pub fn content_type(content: &Content) -> &'static str {
-    let first = match content {
-        Content::Scalar(value) => Some(value),
-        Content::Keyed(entries) => entries.first().map(|(_, value)| value),
-    };
-    match first {
-        Some(Value::Histogram(_)) => "hist",
-        Some(Value::Stats(_)) => "stats",
+pub fn map_type(holds: &ValueTy) -> &'static str {
+    match holds {
+        ValueTy::Hist { .. } | ValueTy::Lhist { .. } => "hist",
+        ValueTy::Avg { .. } | ValueTy::Stats { .. } => "stats",
         _ => "map",
     }
 }
@@ -139,7 +136,6 @@ mod tests {
         let key = |name: &str, n| Value::Tuple(vec![Value::Str(name.into()), Value::Int(n)]);
         let map = Content::Keyed(vec![(key("bpftrace", 2), Value::Int(5))]);
         assert_eq!(content(&map), r#"{"bpftrace,2": 5}"#);
-        assert_eq!(content_type(&map), "map");
         assert_eq!(content(&Content::Scalar(Value::Int(5))), "5");
 
         let counts: BTreeMap<u64, u64> = [(0, 1), (1, 2)].into();
@@ -148,7 +144,6 @@ mod tests {
             content(&hist),
             r#"[{"max": -1, "count": 1},{"min": 0, "max": 0, "count": 2}]"#
         );
-        assert_eq!(content_type(&hist), "hist");
         let over: BTreeMap<u64, u64> = [(11, 1)].into();
         let linear = Content::Scalar(Value::Histogram(Histogram::linear(0, 100, 10, &over)));
         assert_eq!(content(&linear), r#"[{"min": 100, "count": 1}]"#);

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::json;
 use super::map::Content;
 use super::value::{KEY_INDENT, Value};
+use ktrail_ebpf::script::output::ValueTy;
 
 /// How the output looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +63,11 @@ impl<W: Write> Output<W> {
     ///
     /// # Errors
     /// The writer's.
-    pub fn map(&mut self, name: &str, content: &Content) -> io::Result<()> {
+    pub fn map(&mut self, name: &str, holds: &ValueTy, content: &Content) -> io::Result<()> {
         if self.format == OutputFormat::Json {
             let name = json::string(name.as_bytes());
             let data = format!("{{{name}: {}}}", json::content(content));
-            return self.line(json::content_type(content), &data);
+            return self.line(json::map_type(holds), &data);
         }
         let mut text = Vec::new();
         match content {
@@ -87,7 +88,10 @@ impl<W: Write> Output<W> {
     pub fn attached(&mut self, probes: usize) -> io::Result<()> {
         match self.format {
             OutputFormat::Text => Ok(()),
-            OutputFormat::Json => self.line("attached_probes", &format!("{{\"probes\": {probes}}}")),
+            OutputFormat::Json => writeln!(
+                self.out,
+                "{{\"type\": \"attached_probes\", \"count\": {probes}, \"data\": {{\"probes\": {probes}}}}}"
+            ),
         }
     }
 
@@ -169,7 +173,7 @@ mod tests {
 
     #[test]
     fn maps_as_text() {
-        let text = |content: &Content| shown(OutputFormat::Text, |o| o.map("@x", content));
+        let text = |content: &Content| shown(OutputFormat::Text, |o| o.map("@x", &ValueTy::Count, content));
         assert_eq!(text(&Content::Scalar(Value::Int(5))), "@x: 5\n");
         let keyed = Content::Keyed(vec![
             (s("a"), Value::Int(1)),
@@ -197,7 +201,7 @@ mod tests {
     fn json_lines() {
         let json = |show: fn(&mut Output<&mut Vec<u8>>) -> io::Result<()>| shown(OutputFormat::Json, show);
         assert_eq!(
-            json(|o| o.map("@x", &Content::Scalar(Value::Int(5)))),
+            json(|o| o.map("@x", &ValueTy::Count, &Content::Scalar(Value::Int(5)))),
             "{\"type\": \"map\", \"data\": {\"@x\": 5}}\n"
         );
         assert_eq!(
@@ -210,7 +214,7 @@ mod tests {
         );
         assert_eq!(
             json(|o| o.attached(2)),
-            "{\"type\": \"attached_probes\", \"data\": {\"probes\": 2}}\n"
+            "{\"type\": \"attached_probes\", \"count\": 2, \"data\": {\"probes\": 2}}\n"
         );
         assert_eq!(json(|o| o.end()), "");
         assert_eq!(shown(OutputFormat::Text, |o| o.end()), "\n\n");

@@ -3,6 +3,8 @@
 
 #[path = "../../ebpf/tests/filter/cbpf.rs"]
 mod cbpf;
+#[macro_use]
+mod common;
 #[path = "../../ebpf/tests/filter/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;
@@ -18,25 +20,11 @@ use ktrail_ebpf::filter::frame::{Link, Source, program};
 use ktrail_ebpf::filter::{Env, parse};
 use ktrail_ebpf::kernel::Features;
 
-/// Files of the corpus.
-const CORPUS: [&str; 4] = ["basic", "arithmetic", "link", "encapsulation"];
 /// Of the lengths that a packet may be cut to, every so many-th is tried, and the whole.
 const STEP: usize = 6;
 /// Lengths of headers.
 const ETHER_HEADER: usize = 14;
 const IP6_HEADER: usize = 40;
-
-/// Why the kernel's tests can't run here, if they can't.
-fn not_here() -> Option<&'static str> {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let effective = status
-        .lines()
-        .find_map(|l| l.strip_prefix("CapEff:"))
-        .and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
-        .expect("CapEff is there");
-    const CAP_SYS_ADMIN: u32 = 21;
-    (effective >> CAP_SYS_ADMIN & 1 == 0).then_some("needs root")
-}
 
 /// A filter in the kernel.
 struct Loaded {
@@ -102,26 +90,12 @@ impl Loaded {
 
 /// Judge all packets by all expressions; the verdict must be libpcap's. How many verdicts there were.
 fn judge(source: Source) -> usize {
-    let known: Vec<String> = std::fs::read_to_string(oracle::corpus().join("differences.txt"))
-        .expect("the table")
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("always\t")?
-                .split('\t')
-                .next()
-                .map(str::to_string)
-        })
-        .collect();
     let packets = packets::all();
     let mut verdicts = 0;
     let mut wrong = vec![];
-    for case in CORPUS.iter().flat_map(|name| oracle::cases(name)) {
-        let Ok(code) = &case.code else { continue };
-        if known.contains(&case.text) {
-            continue;
-        }
+    for (text, code) in oracle::agreed() {
         // Names of services are this system's in libpcap, and none are known here.
-        let Some(loaded) = Loaded::new(&case.text, source) else {
+        let Some(loaded) = Loaded::new(&text, source) else {
             continue;
         };
         for packet in &packets {
@@ -134,11 +108,11 @@ fn judge(source: Source) -> usize {
                 let Some(ours) = loaded.matches(data, wire) else {
                     continue;
                 };
-                let theirs = cbpf::run(code, data, wire);
+                let theirs = cbpf::run(&code, data, wire);
                 if ours != theirs {
                     wrong.push(format!(
-                        "{}: '{}' cut to {len}: kernel {ours}, libpcap {theirs}",
-                        case.text, packet.name
+                        "{text}: '{}' cut to {len}: kernel {ours}, libpcap {theirs}",
+                        packet.name
                     ));
                 }
                 verdicts += 1;
@@ -156,20 +130,14 @@ fn judge(source: Source) -> usize {
 
 #[test]
 fn by_skb_loads() {
-    if let Some(reason) = not_here() {
-        eprintln!("ktrail-test-skip: by_skb_loads: {reason}");
-        return;
-    }
+    or_skip!("by_skb_loads");
     let verdicts = judge(Source::Skb);
     assert!(verdicts > 100_000, "only {verdicts}");
 }
 
 #[test]
 fn by_kernel_reads() {
-    if let Some(reason) = not_here() {
-        eprintln!("ktrail-test-skip: by_kernel_reads: {reason}");
-        return;
-    }
+    or_skip!("by_kernel_reads");
     let verdicts = judge(Source::Map);
     assert!(verdicts > 100_000, "only {verdicts}");
 }
@@ -177,10 +145,7 @@ fn by_kernel_reads() {
 /// What nests costs a sum and no product: of instructions, and of the verifier's steps, which end at a million.
 #[test]
 fn tunnels_in_tunnels() {
-    if let Some(reason) = not_here() {
-        eprintln!("ktrail-test-skip: tunnels_in_tunnels: {reason}");
-        return;
-    }
+    or_skip!("tunnels_in_tunnels");
     let steps = |text: &str| {
         let loaded = Loaded::new(text, Source::Map).expect("it is accepted");
         let fd = loaded.program.as_fd().as_raw_fd();

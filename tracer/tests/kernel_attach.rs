@@ -1,6 +1,9 @@
 //! Features and attaching against the kernel that runs the tests: everything that takes an skb, by every backend
 //! that there is. Needs root. On a kernel without kprobes the parts that need them say so.
 
+#[macro_use]
+mod common;
+
 use std::collections::HashMap;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -17,18 +20,6 @@ use ktrail_ebpf::ir::{
     AtomicOp, Builder, MapDecl, MapKind, MapRef, Op, Program as IrProgram, ProgramKind, Size, Type,
 };
 use ktrail_ebpf::isa::Helper;
-
-/// Why the test can't run here, if it can't.
-fn not_here() -> Option<&'static str> {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let effective = status
-        .lines()
-        .find_map(|l| l.strip_prefix("CapEff:"))
-        .and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
-        .expect("CapEff is there");
-    const CAP_SYS_ADMIN: u32 = 21;
-    (effective >> CAP_SYS_ADMIN & 1 == 0).then_some("needs root")
-}
 
 /// A program that counts its runs at the attach cookie, or at 0 where there are no cookies.
 fn counting(
@@ -193,10 +184,7 @@ fn report(what: &str, attached: &Attached, start: Instant) {
 #[test]
 fn kprobe_multi_attaches_to_everything() {
     const NAME: &str = "kprobe_multi_attaches_to_everything";
-    if let Some(reason) = not_here() {
-        eprintln!("ktrail-test-skip: {NAME}: {reason}");
-        return;
-    }
+    or_skip!(NAME);
     let Some(scene) = scene(false) else {
         eprintln!("ktrail-test-skip: {NAME}: this kernel has no kprobes");
         return;
@@ -232,10 +220,7 @@ fn kprobe_multi_attaches_to_everything() {
 #[test]
 fn kprobes_attach_to_everything() {
     const NAME: &str = "kprobes_attach_to_everything";
-    if let Some(reason) = not_here() {
-        eprintln!("ktrail-test-skip: {NAME}: {reason}");
-        return;
-    }
+    or_skip!(NAME);
     let Some(scene) = scene(true) else {
         eprintln!("ktrail-test-skip: {NAME}: this kernel has no kprobes");
         return;
@@ -273,10 +258,7 @@ fn kprobes_attach_to_everything() {
 #[test]
 fn btf_tracepoints_attach() {
     const NAME: &str = "btf_tracepoints_attach";
-    if let Some(reason) = not_here() {
-        eprintln!("ktrail-test-skip: {NAME}: {reason}");
-        return;
-    }
+    or_skip!(NAME);
     let btf = KernelBtf::load().expect("the kernel has BTF");
     let features = Features::probe(&btf).expect("the kernel is new enough");
     let mut links = Vec::new();
@@ -308,10 +290,7 @@ fn btf_tracepoints_attach() {
 fn features_are_those_of_the_version() {
     use ktrail::kernel::features::Version;
     const NAME: &str = "features_are_those_of_the_version";
-    if let Some(reason) = not_here() {
-        eprintln!("ktrail-test-skip: {NAME}: {reason}");
-        return;
-    }
+    or_skip!(NAME);
     let btf = KernelBtf::load().expect("the kernel has BTF");
     let features = Features::probe(&btf).expect("the kernel is new enough");
     let version = Version::parse(&features.release).expect("a stock kernel's release");

@@ -4,6 +4,9 @@
 #[path = "../../ebpf/tests/support/random.rs"]
 mod random;
 
+#[macro_use]
+mod common;
+
 use std::collections::BTreeSet;
 
 use ktrail::kernel::btf::KernelBtf;
@@ -17,28 +20,6 @@ use ktrail_ebpf::ir::{Program, ProgramKind, parse};
 use ktrail_ebpf::kernel::{Features as CodegenFeatures, KType, Space, Types};
 use ktrail_ebpf::vm::{Kernel, Rights, run_ir};
 use random::{Rng, Shape};
-
-/// Why the kernel's tests can't run here, if they can't.
-fn not_here() -> Option<&'static str> {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let effective = status
-        .lines()
-        .find_map(|l| l.strip_prefix("CapEff:"))
-        .and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
-        .expect("CapEff is there");
-    const CAP_SYS_ADMIN: u32 = 21;
-    (effective >> CAP_SYS_ADMIN & 1 == 0).then_some("needs root")
-}
-
-/// Skip the rest of a test, by name and reason.
-macro_rules! or_skip {
-    ($name:literal) => {
-        if let Some(reason) = not_here() {
-            eprintln!("ktrail-test-skip: {}: {reason}", $name);
-            return;
-        }
-    };
-}
 
 fn features() -> CodegenFeatures {
     let btf = KernelBtf::load().expect("BTF");

@@ -1,5 +1,8 @@
 //! Loading, maps, rings and test runs against the kernel that runs the tests. Needs root; says so if it isn't.
 
+#[macro_use]
+mod common;
+
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -9,28 +12,6 @@ use ktrail::kernel::ring::Ring;
 use ktrail_ebpf::codegen::{Object, Reloc};
 use ktrail_ebpf::ir::{MapDecl, MapKind, MapRef, ProgramKind, Span};
 use ktrail_ebpf::isa::Insn;
-
-/// Why the kernel's tests can't run here, if they can't.
-fn not_here() -> Option<&'static str> {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let effective = status
-        .lines()
-        .find_map(|l| l.strip_prefix("CapEff:"))
-        .and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
-        .expect("CapEff is there");
-    const CAP_SYS_ADMIN: u32 = 21;
-    (effective >> CAP_SYS_ADMIN & 1 == 0).then_some("needs root")
-}
-
-/// Skip the rest of a test, by name and reason.
-macro_rules! or_skip {
-    ($name:literal) => {
-        if let Some(reason) = not_here() {
-            eprintln!("ktrail-test-skip: {}: {reason}", $name);
-            return;
-        }
-    };
-}
 
 fn decl(name: &str, kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> MapDecl {
     MapDecl {

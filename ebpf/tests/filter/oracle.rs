@@ -67,6 +67,23 @@ pub fn cases(name: &str) -> Vec<Case> {
     cases
 }
 
+/// Everything that libpcap takes and that is not judged differently on purpose, with its code.
+#[allow(dead_code)] // the comparison in this crate asks about the differences, too
+pub fn agreed() -> Vec<(String, Vec<cbpf::Insn>)> {
+    const FILES: [&str; 4] = ["basic", "arithmetic", "link", "encapsulation"];
+    let table = std::fs::read_to_string(corpus().join("differences.txt")).expect("the table");
+    let differs: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("always\t")?.split('\t').next())
+        .collect();
+    FILES
+        .iter()
+        .flat_map(|name| cases(name))
+        .filter(|case| !differs.contains(&case.text.as_str()))
+        .filter_map(|case| Some((case.text, case.code.ok()?)))
+        .collect()
+}
+
 /// The numbers that tcpdump prints for an expression, or `error: …`.
 pub fn compile(text: &str) -> Result<String, String> {
     let output = Command::new("tcpdump")

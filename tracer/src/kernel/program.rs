@@ -71,6 +71,12 @@ impl std::fmt::Display for LoadError {
             libc::EPERM if self.log.is_empty() => {
                 write!(f, "; run as root or with CAP_BPF and CAP_PERFMON")
             }
+            // E2BIG: more than the million instructions on all ways through it that the verifier follows.
+            libc::E2BIG => write!(
+                f,
+                "; it has more ways through it than the kernel's verifier follows: write a filter or a script with fewer \
+                alternatives, above all within `inner`, `ext` and loops"
+            ),
             // Every kernel that ktrail runs on has this helper, and takes it away in this case only.
             _ if ["cannot use helper", "unknown func"]
                 .iter()

@@ -1,39 +1,20 @@
 //! The filter's corpus on frames in a device's queue: the verdicts are libpcap's on the same frames.
 
 use super::skb::{InKernel, Judge, Skb};
-use super::{LAYOUT, cbpf, filter, not_here, oracle, packets};
+use super::{LAYOUT, cbpf, filter, oracle, packets};
 
-/// Files of the corpus.
-const CORPUS: [&str; 4] = ["basic", "arithmetic", "link", "encapsulation"];
 /// Bytes of an Ethernet header. Without one, a frame has no protocol, but an skb does.
 const ETHER_HEADER: usize = 14;
 
-/// Expressions that are judged differently on purpose.
-fn known() -> Vec<String> {
-    std::fs::read_to_string(oracle::corpus().join("differences.txt"))
-        .expect("the table")
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("always\t")?
-                .split('\t')
-                .next()
-                .map(str::to_string)
-        })
-        .collect()
-}
-
 /// Judge frames of every `step`-th linear length, and whole. With `kernel`, by it, else in the interpreter.
 fn judge(kernel: Option<&InKernel>, every: usize, step: usize) -> usize {
-    let known = known();
     let mut packets = packets::all();
     // An EtherType of 0 is one in a frame; an skb has none yet then.
     packets.retain(|packet| packet.bytes[12..14] != [0, 0]);
     let mut verdicts = 0;
     let mut wrong = vec![];
-    let cases = CORPUS.iter().flat_map(|name| oracle::cases(name));
-    for case in cases.step_by(every) {
-        let Ok(code) = &case.code else { continue };
-        let Some(filter) = filter(&case.text, true).filter(|_| !known.contains(&case.text)) else {
+    for (text, code) in oracle::agreed().into_iter().step_by(every) {
+        let Some(filter) = filter(&text, true) else {
             continue;
         };
         let judge = Judge::new(&filter, &LAYOUT.offsets, kernel);
@@ -45,9 +26,9 @@ fn judge(kernel: Option<&InKernel>, every: usize, step: usize) -> usize {
                     Some(kernel) => judge.in_kernel(kernel, &skb),
                     None => judge.interpreted(&skb),
                 };
-                let theirs = cbpf::run(code, &packet.bytes[..len], whole as u32);
+                let theirs = cbpf::run(&code, &packet.bytes[..len], whole as u32);
                 if ours != theirs {
-                    let (text, name) = (&case.text, packet.name);
+                    let name = packet.name;
                     wrong.push(format!(
                         "{text}: '{name}', {len} linear: {ours}, libpcap {theirs}"
                     ));
@@ -73,10 +54,7 @@ fn corpus_interpreted() {
 
 #[test]
 fn corpus_in_the_kernel() {
-    if let Some(reason) = not_here() {
-        eprintln!("ktrail-test-skip: corpus_in_the_kernel: {reason}");
-        return;
-    }
+    or_skip!("corpus_in_the_kernel");
     // Emulated kernels are slow: there every so many-th expression will do.
     let every = std::env::var("KTRAIL_CORPUS_EVERY").map_or(1, |n| n.parse().expect("a number"));
     let verdicts = judge(Some(&InKernel::new()), every, 10);

@@ -4,6 +4,9 @@
 
 #[path = "../../../ebpf/tests/filter/cbpf.rs"]
 mod cbpf;
+#[path = "../common/mod.rs"]
+#[macro_use]
+mod common;
 mod corpus;
 mod fuzz;
 #[path = "../../../ebpf/tests/filter/oracle.rs"]
@@ -17,6 +20,8 @@ mod states;
 mod terms;
 
 use std::sync::LazyLock;
+
+use common::not_here;
 
 use ktrail::kernel::btf::KernelBtf;
 use ktrail::trace::offsets::Offsets;
@@ -41,18 +46,6 @@ static LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
 
 fn family_offset() -> Option<usize> {
     LAYOUT.family
-}
-
-/// Why the kernel can't be asked here, if it can't.
-fn not_here() -> Option<&'static str> {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let effective = status
-        .lines()
-        .find_map(|l| l.strip_prefix("CapEff:"))
-        .and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
-        .expect("CapEff is there");
-    const CAP_SYS_ADMIN: u32 = 21;
-    (effective >> CAP_SYS_ADMIN & 1 == 0).then_some("needs root")
 }
 
 fn filter(text: &str, pcap_compat: bool) -> Option<Filter> {

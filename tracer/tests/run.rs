@@ -83,7 +83,7 @@ fn printing_clearing_and_zeroing_maps() {
         zero(@m); print(@m); clear(@m); print(@m); printf("done\n"); exit(); }"#;
     assert_eq!(
         printed(program),
-        "@m[a]: 10\n@m[c]: 20\n@m[b]: 30\n@m[c]: 20\n@m[b]: 30\n@m[b]: 4\n@m[a]: 10\n\
+        "@m[a]: 10\n@m[c]: 20\n@m[b]: 30\n@m[c]: 20\n@m[b]: 30\n@m[b]: 4\n10\n\
          @m[a]: 0\n@m[b]: 0\n@m[c]: 0\ndone\n\n\n"
     );
 }
@@ -217,7 +217,7 @@ fn json_has_one_object_a_line() {
     let output = run(&["-q", "-f", "json", "-e", program]);
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
-        "{\"type\": \"attached_probes\", \"data\": {\"probes\": 1}}\n\
+        "{\"type\": \"attached_probes\", \"count\": 1, \"data\": {\"probes\": 1}}\n\
          {\"type\": \"printf\", \"data\": \"a\\n\"}\n{\"type\": \"value\", \"data\": [1,2]}\n\
          {\"type\": \"map\", \"data\": {\"@x\": {\"1,a\": 5}}}\n"
     );

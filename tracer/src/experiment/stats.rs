@@ -23,7 +23,9 @@ pub fn sd(values: &[f64]) -> Option<f64> {
 /// if one side does not vary.
 pub fn correlation(points: &[(f64, f64)]) -> Option<f64> {
     let sums = Sums::of(points)?;
-    (points.len() > 2 && sums.xx > 0.0 && sums.yy > 0.0).then(|| sums.xy / (sums.xx * sums.yy).sqrt())
+    // By comparing them: the squares of what does not vary need not be zero, as the mean is rounded.
+    let varies = |of: fn(&(f64, f64)) -> f64| points.iter().any(|point| of(point) != of(&points[0]));
+    (points.len() > 2 && varies(|p| p.0) && varies(|p| p.1)).then(|| sums.xy / (sums.xx * sums.yy).sqrt())
 }
 
 /// How far from 0 the correlation of so many points that have nothing to do with each other comes by chance, in 95 %
@@ -290,6 +292,10 @@ mod tests {
             1e-12,
         );
         assert_eq!(correlation(&[(0.0, 1.0), (1.0, 1.0), (2.0, 1.0)]), None);
+        assert_eq!(
+            correlation(&[(0.0, 722.552), (1.0, 722.552), (2.0, 722.552), (4.0, 722.552)]),
+            None
+        );
         assert_eq!(correlation(&[(0.0, 1.0), (1.0, 2.0)]), None);
         // Tables of Pearson's r, two-sided, 5 %.
         close(chance_correlation(5), 0.878, 6e-4);

@@ -16,7 +16,7 @@
 pub struct Sample {
     /// When the interval ended, in seconds since the script began.
     pub end: f64,
-    /// The average, in nanoseconds; none if no packet came.
+    /// The average, in nanoseconds; none if no packet came. That is what an average of 0 means: no call takes no time.
     pub avg_ns: Option<f64>,
     /// How many packets, if the line says so.
     pub packets: Option<u64>,
@@ -47,7 +47,10 @@ pub fn read(text: &str, interval: f64) -> Latency {
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let next = latency.samples.last().map_or(0.0, |s| s.end) + interval;
         match sample(line, next) {
-            Some((form, sample)) if *of_file.get_or_insert(form) == form => latency.samples.push(sample),
+            Some((form, mut sample)) if *of_file.get_or_insert(form) == form => {
+                sample.avg_ns = sample.avg_ns.filter(|ns| *ns > 0.0);
+                latency.samples.push(sample);
+            }
             _ => latency.ignored += 1,
         }
     }
@@ -91,7 +94,7 @@ fn map(value: &str, next: f64) -> Option<Sample> {
     };
     Some(Sample {
         end: next,
-        avg_ns: Some(number(average)?).filter(|_| packets != Some(0)),
+        avg_ns: Some(number(average)?),
         packets,
     })
 }
@@ -112,7 +115,7 @@ fn named(line: &str, next: f64) -> Option<Sample> {
     let average = average?;
     Some(Sample {
         end: end.unwrap_or(next),
-        avg_ns: Some(average).filter(|_| packets != Some(0)),
+        avg_ns: Some(average),
         packets,
     })
 }
@@ -162,6 +165,7 @@ mod tests {
             values("@ns: count 3, average 7, total 21\n@ns: count 0, average 0, total 0\n"),
             [(10.0, Some(7.0)), (20.0, None)]
         );
+        assert_eq!(values("@avg: 7\n@avg: 0\n")[1], (20.0, None));
         assert_eq!(
             values("time,ns\n5,120\n15, 130 ns\n"),
             [(5.0, Some(120.0)), (15.0, Some(130.0))]

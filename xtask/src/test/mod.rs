@@ -32,7 +32,8 @@ use std::time::Instant;
 
 pub use guests::guest_files;
 
-/// What the tests against the host's own kernel use.
+/// What the tests against the host's own kernel use, and what reads ktrail's output back. (tshark takes 130 MB and ten
+/// seconds; a browser would take minutes, so that its test runs where there is one.)
 const HOST_PACKAGES: &[&str] = &[
     "bind9-dnsutils",
     "dnsmasq-base",
@@ -41,6 +42,8 @@ const HOST_PACKAGES: &[&str] = &[
     "iproute2",
     "iptables",
     "nftables",
+    "python3-jsonschema",
+    "tshark",
 ];
 
 /// Do the set-up, then run every test.

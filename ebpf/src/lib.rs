@@ -13,6 +13,6 @@ pub mod filter;
 pub mod ir;
 pub mod isa;
 pub mod kernel;
-mod nearest;
+pub mod nearest;
 pub mod script;
 pub mod vm;

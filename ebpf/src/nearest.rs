@@ -1,7 +1,7 @@
 //! What was probably meant by a misspelt name. Filters and scripts share it.
 
 /// Of `words`, the one nearest to `word` if it is near: at most two edits, and fewer than half of its letters.
-pub(crate) fn nearest<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > 32 {
         return None;
     }

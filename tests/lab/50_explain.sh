@@ -6,7 +6,7 @@ good=/tmp/good.ktrail
 filter='udp and dst 8.8.8.8 and port 53'
 
 # Attaching to all functions takes kernels without FPROBE a minute: these are enough for the questions.
-functions='udp_send_skb|ip_send_skb|__ip_local_out|ip_output|nf_hook_slow|nft_do_chain.*|ipt_do_table'
+functions='udp_send_skb|ip_send_skb|__ip_local_out|ip_output|nf_hook_slow|nft_do_chain.*|nft_immediate_eval|ipt_do_table'
 functions="$functions|__dev_queue_xmit|dev_hard_start_xmit|veth_xmit|netif_rx.*|ip_rcv|ip_local_deliver|udp_rcv|kfree_skb.*"
 
 # record FILE: records the query in the client's namespace.
@@ -62,12 +62,22 @@ for iptables in iptables-nft iptables-legacy; do
     in_ns client $iptables -D OUTPUT -p udp -d 8.8.8.8 --dport 53 -j DROP
     ktrail show $bad >/tmp/shown
     check "$iptables: it is dropped" shows '=> dropped '
-    check "$iptables: at the OUTPUT chain" shows '^ +at .*IPv4 LOCAL_OUT.*`'
+    check "$iptables: at the OUTPUT chain" shows '^ +at .*IPv4 LOCAL_OUT'
     # Linux 5.10 has no types of modules, so that their functions can't be attached.
     if kernel_at_least 5.11; then
         check "$iptables: the table is named" shows "^ +at .*table (ip )?filter, chain OUTPUT"
     else
         skip "$iptables: the table is named" "this kernel has no BTF for modules (5.11+)"
+    fi
+    if [ $iptables = iptables-legacy ] && kernel_at_least 5.11; then
+        check "$iptables: the one rule that can have dropped it is quoted" \
+            shows '^ +at .*; all that drops there is `-A OUTPUT -d 8\.8\.8\.8/32 -p udp -m udp --dport 53 -j DROP`'
+    elif [ $iptables = iptables-nft ] && kernel_at_least 6.4; then
+        check "$iptables: the rule is quoted" \
+            shows '^ +at .*table ip filter, chain OUTPUT, rule [0-9]+: ip daddr 8\.8\.8\.8 udp dport 53 counter drop$'
+        check "$iptables: the rule's verdict has a line" shows '^.* nft_immediate_eval .* drop by ip filter OUTPUT handle [0-9]+'
+    else
+        skip "$iptables: the rule is quoted" "this kernel does not tell: nftables from 6.4 on, iptables-legacy from 5.11 on"
     fi
     check "$iptables: the journeys differ" differ $good $bad
     check "$iptables: they part at the firewall" \
@@ -84,5 +94,19 @@ check "its path is summed up" sh -c "ktrail show $good --summary | grep -q '^pat
 check "a function is explained" sh -c "ktrail explain nf_hook_slow | grep -q 'prototype  int32 nf_hook_slow(struct sk_buff \*skb, struct nf_hook_state \*state'"
 known=$(ktrail explain --known | wc -l)
 check "this kernel has hundreds of the names that ktrail knows: $known" [ "$known" -gt 300 ]
+
+# What is shown on request.
+in_ns client ktrail trace --func "$functions" --caller --show skb.dev.mtu --show skb.dev.name --filter "$filter" \
+    -- dig +tries=1 +time=1 @8.8.8.8 example.com >/tmp/shown 2>/tmp/notices
+check "fields that were asked for are shown where they change" shows ' skb\.dev\.mtu 1500, skb\.dev\.name "c0"'
+check "--caller names who called" shows ' ip_rcv .*<- [a-z_]+'
+ktrail trace --show skb.dev.mtv -- true 2>/tmp/notices
+check "a field that isn't there is refused, with the way out" \
+    sh -c "[ $? = 2 ] && grep -q 'struct net_device of this kernel has no field \"mtv\"; did you mean \"mtu\"?' /tmp/notices"
+if kernel_at_least 6.12 && modprobe openvswitch; then
+    check "subsystems' drop reasons have names" sh -c "ktrail explain --reasons | grep -q '  OVS_DROP_LAST_ACTION '"
+else
+    skip "subsystems' drop reasons have names" "the lab's kernels before 6.12 have no subsystem with reasons of its own"
+fi
 
 dns_topology_down

@@ -4,14 +4,29 @@ use ktrail::kernel::btf::KernelBtf;
 use ktrail::kernel::features::Features;
 use ktrail::kernel::maps::Maps;
 use ktrail::kernel::program::{LoadOptions, load};
+use ktrail::trace::extras::{self, Extras};
 use ktrail::trace::offsets::Offsets;
-use ktrail::trace::program::{self, Limits, Only, Place, Role, SkbArg, Spec, maps};
+use ktrail::trace::program::{self, Limits, Only, Place, Role, Rules, SkbArg, Spec, maps};
 use ktrail_ebpf::codegen::{self, PacketAccess};
 use ktrail_ebpf::filter::{self, Env};
 use ktrail_ebpf::ir::ProgramKind;
 
 const ROLES: &[Role] = &[
     Role::Pass,
+    Role::Hook {
+        state: 1,
+        rules: None,
+    },
+    Role::Hook {
+        state: 2,
+        rules: Some(Rules::Nft(0)),
+    },
+    Role::Hook {
+        state: 1,
+        rules: Some(Rules::Xt(2)),
+    },
+    Role::Verdict { immediate: true },
+    Role::Verdict { immediate: false },
     Role::PassFollowed,
     Role::Reallocate,
     Role::Clone { from: 1 },
@@ -44,8 +59,20 @@ fn every_role_passes_the_verifier() {
         ring: 1 << 16,
         follow: 64,
     };
+    let field = |path| extras::field(&btf, path).unwrap_or_else(|e| panic!("{e}"));
+    let full = Extras {
+        fields: [
+            "skb.mark",
+            "skb.dev.name",
+            "skb.pkt_type",
+            "skb.sk.__sk_common.skc_dport",
+        ]
+        .map(field)
+        .into(),
+        stack: 16,
+    };
     let shared = Maps::create(&maps(limits)).expect("maps");
-    for text in ["", "udp and dst 8.8.8.8 and port 53"] {
+    for (text, extras) in [("", full), ("udp and dst 8.8.8.8 and port 53", Extras::default())] {
         let Ok(filter) = filter::parse(text, &Env::default()) else {
             continue;
         };
@@ -69,6 +96,7 @@ fn every_role_passes_the_verifier() {
                             only,
                             offsets: &offsets,
                             limits,
+                            extras: &extras,
                             get_func_ip: features.codegen.get_func_ip,
                         };
                         let program = program::build("test", &spec);

@@ -60,6 +60,40 @@ fn member_within(types: &dyn Types, owner: TypeId, name: &str, depth: u32) -> Op
     })
 }
 
+/// A typedef on the way to the number says whether it is in network byte order.
+pub fn is_big_endian(types: &dyn Types, mut ty: TypeId) -> bool {
+    for _ in 0..64 {
+        match types.get(ty) {
+            Some(KType::Typedef { name, .. }) if matches!(&name[..], "__be16" | "__be32" | "__be64") => {
+                return true;
+            }
+            Some(KType::Typedef { to, .. } | KType::Modifier { to, .. }) => ty = to,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// The names of a struct's members, those of its anonymous members among them.
+pub fn member_names(types: &dyn Types, owner: TypeId) -> Vec<String> {
+    let mut names = vec![];
+    names_within(types, owner, 0, &mut names);
+    names
+}
+
+fn names_within(types: &dyn Types, owner: TypeId, depth: u32, names: &mut Vec<String>) {
+    let Some(KType::Struct { members, .. }) = types.get(strip(types, owner)) else {
+        return;
+    };
+    for member in members {
+        match member.name.is_empty() {
+            true if depth < 16 => names_within(types, member.ty, depth + 1, names),
+            true => {}
+            false => names.push(member.name),
+        }
+    }
+}
+
 /// The field at a dotted path inside one struct, such as `__sk_common.skc_net.net` in `sock`. Does not cross
 /// pointers.
 pub fn path(types: &dyn Types, strukt: &str, dotted: &str) -> Option<Field> {

@@ -90,8 +90,8 @@ fn place(text: &str) -> anyhow::Result<(Option<PathBuf>, u64)> {
 /// Reads one packet's journey.
 fn packet(path: &Path, number: u64) -> anyhow::Result<Packet> {
     let mut recording = show::open(path)?;
-    let (functions, _) = recording.survey(|_| Ok(false))?;
-    let names = Rc::new(show::names(&recording.head, functions));
+    let (known, _) = recording.survey(|_| Ok(false))?;
+    let names = Rc::new(show::names(&recording.head, known));
     let found = Rc::new(RefCell::new(None));
     let only = Only {
         number,

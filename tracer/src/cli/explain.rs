@@ -6,6 +6,8 @@ use std::io::{self, Write as _};
 use super::Usage;
 use crate::kernel::btf::{KernelBtf, prototype};
 use crate::trace::knowledge::{self, Layer, knowledge};
+use crate::trace::reasons;
+use crate::trace::render::Reasons;
 
 /// Say what a kernel function does on a packet's way
 ///
@@ -15,7 +17,7 @@ use crate::trace::knowledge::{self, Layer, knowledge};
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Functions, or tracepoints with `tp:` before their names
-    #[arg(value_name = "FUNCTION", required_unless_present_any = ["known", "layers"])]
+    #[arg(value_name = "FUNCTION", required_unless_present_any = ["known", "layers", "reasons"])]
     functions: Vec<String>,
 
     /// Print the names that ktrail knows and this kernel has, with their layers, instead
@@ -25,6 +27,10 @@ pub struct Args {
     /// Print the layers, instead
     #[arg(long, conflicts_with_all = ["functions", "known"])]
     layers: bool,
+
+    /// Print this kernel's reasons for drops (5.17+) instead, with those of subsystems whose modules are loaded (6.4+)
+    #[arg(long, conflicts_with_all = ["functions", "known", "layers"])]
+    reasons: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -38,6 +44,18 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
     if args.layers {
         for layer in Layer::all() {
             writeln!(out, "{:<9}  {}", layer.name(), layer.about())?;
+        }
+        return Ok(());
+    }
+    if args.reasons {
+        let (reasons, subsystems) = reasons::of(&KernelBtf::load()?);
+        for (number, name) in Reasons::new(reasons).with_subsystems(subsystems).all() {
+            // Ends and masks of the enums, which no packet is dropped for.
+            if name.ends_with("MAX") || name.starts_with("__") || name == "SUBSYS_MASK" {
+                continue;
+            }
+            let words = knowledge::reason(name).unwrap_or_default();
+            writeln!(out, "{}", format!("{number:>7}  {name:<28}  {words}").trim_end())?;
         }
         return Ok(());
     }

@@ -51,6 +51,7 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
     let stars = |indirection| match indirection {
         Indirection::Skb => "skb*",
         Indirection::SkbPtrPtr => "skb**",
+        Indirection::Pktinfo => "nft_pktinfo*",
     };
 
     if let (Err(lacking), Err(_)) = (&features.kprobe, &features.kprobe_multi) {

@@ -1,6 +1,5 @@
 //! `ktrail show`.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use anyhow::Context;
 use super::{Color, Usage, filter, rendering};
 use crate::capture::Matcher;
 use crate::trace::pipeline::Pipeline;
-use crate::trace::recording::{self, Head, Recording};
+use crate::trace::recording::{self, Head, Known, Recording};
 use crate::trace::render::Names;
 
 /// Print the journeys of a recording that `ktrail trace --record` made
@@ -61,13 +60,13 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         text => Some(Matcher::of_ip(&filter::parse(text, args.pcap_compat, false)?)?),
     };
     let mut recording = open(&args.file)?;
-    let (functions, chosen) = recording.survey(|event| match (&mut matcher, &event.packet) {
+    let (known, chosen) = recording.survey(|event| match (&mut matcher, &event.packet) {
         (Some(matcher), Some(packet)) if !packet.headers.is_empty() => matcher
             .matches(&packet.headers, packet.len)
             .map_err(io::Error::other),
         _ => Ok(false),
     })?;
-    let names = Rc::new(names(&recording.head, functions));
+    let names = Rc::new(names(&recording.head, known));
     let out = args.rendering.renderer(names, recording.head.offset, color);
     let pipeline = Pipeline::new(&recording.head.points, out, args.rendering.live).stop_after(args.count);
     recording::show(&mut recording, matcher.is_some().then_some(&chosen), pipeline)?;
@@ -88,10 +87,14 @@ pub fn open(path: &Path) -> anyhow::Result<Recording<BufReader<File>>> {
 }
 
 /// Names for what a recording's events carry as numbers.
-pub fn names(head: &Head, functions: HashMap<u64, String>) -> Names {
-    Names::new(
+pub fn names(head: &Head, known: Known) -> Names {
+    let Known { functions, answers } = known;
+    let names = Names::new(
         head.points.clone(),
         head.reasons(),
         Box::new(move |address| functions.get(&address).cloned()),
-    )
+    );
+    names
+        .asking(Box::new(move |question| answers.get(question).cloned()))
+        .showing(head.shown.clone(), head.stack)
 }

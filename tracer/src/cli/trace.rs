@@ -8,14 +8,19 @@ use std::rc::Rc;
 use anyhow::Context;
 use clap::ValueEnum;
 use ktrail_ebpf::filter::Filter;
+use ktrail_ebpf::kernel::Types;
 use regex::Regex;
 
 use super::{Color, Usage, rendering};
+use crate::kernel::firewall::{Chain, Firewall};
 use crate::kernel::places;
 use crate::kernel::time::WallClock;
+use crate::trace::extras::{self, Extras};
 use crate::trace::program::{Limits, Only};
-use crate::trace::recording::{Functions, Head, Recorder};
+use crate::trace::reasons;
+use crate::trace::recording::{Functions, Head, Recorder, Sources};
 use crate::trace::render::{self, Names, Renderer};
+use crate::trace::rules::{self, About, Answers};
 use crate::trace::run::{self, Until};
 use crate::trace::session::{Backend, Coverage, Kernel, Progress, Request, Session};
 
@@ -58,6 +63,19 @@ pub struct Args {
     /// How to attach; the best that the kernel has, if not given
     #[arg(long, value_enum, value_name = "BACKEND")]
     backend: Option<BackendArg>,
+
+    /// Show this field of the packet's skb where it changes: any path of this kernel's types, such as skb.dev.mtu; may be
+    /// given more than once
+    #[arg(long, value_name = "FIELD")]
+    show: Vec<String>,
+
+    /// Show which function called each function
+    #[arg(long, conflicts_with = "stack")]
+    caller: bool,
+
+    /// Show the functions that led to each function
+    #[arg(long)]
+    stack: bool,
 
     #[command(flatten)]
     rendering: rendering::Rendering,
@@ -126,6 +144,23 @@ impl Args {
         })
     }
 
+    /// What reports carry on request.
+    fn extras(&self, types: &dyn Types) -> Result<Extras, Usage> {
+        if self.show.len() > extras::MOST_FIELDS {
+            return Err(Usage(format!("--show: at most {} fields", extras::MOST_FIELDS)));
+        }
+        let fields = self.show.iter().map(|path| extras::field(types, path));
+        let fields = fields.collect::<Result<_, _>>();
+        Ok(Extras {
+            fields: fields.map_err(|e| Usage(format!("--show {e}")))?,
+            stack: match (self.caller, self.stack) {
+                (_, true) => STACK,
+                (true, _) => MACHINERY,
+                _ => 0,
+            },
+        })
+    }
+
     fn func(&self) -> anyhow::Result<Option<Regex>> {
         let Some(text) = &self.func else {
             return Ok(None);
@@ -156,6 +191,7 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
     }
 
     let kernel = Kernel::read()?;
+    let extras = args.extras(&kernel.btf)?;
     let request = Request {
         filter: &filter,
         only,
@@ -165,24 +201,33 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
             ring: args.ring_size * 1024,
             follow: FOLLOW,
         },
+        extras: &extras,
     };
     let progress = Terminal::new();
     let mut session = Session::start(&kernel, &request, &progress)?;
     progress.listening(&session);
 
-    let head = head(&kernel, &session, args.text());
+    let mut head = head(&kernel, &session, args.text());
+    head.shown.clone_from(&args.show);
+    head.stack = if args.caller { 1 } else { extras.stack };
     let functions = functions(&kernel);
     let (recorder, out): (_, Box<dyn Renderer>) = match &args.record {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("--record {}", path.display()))?;
-            let recorder = Recorder::new(Box::new(file), &head, functions)
+            let sources = Sources {
+                functions,
+                answers: answers(),
+            };
+            let recorder = Recorder::new(Box::new(file), &head, sources)
                 .with_context(|| format!("--record {}", path.display()))?;
             (Some(recorder), Box::new(render::SummaryAlone(io::stdout())))
         }
         None => {
             let symbols = Box::new(move |address| functions(address));
-            let names = Rc::new(Names::new(head.points.clone(), head.reasons(), symbols));
-            (None, args.rendering.renderer(names, head.offset, color))
+            let names = Names::new(head.points.clone(), head.reasons(), symbols)
+                .asking(answers())
+                .showing(head.shown, head.stack);
+            (None, args.rendering.renderer(Rc::new(names), head.offset, color))
         }
     };
     let until = Until {
@@ -201,23 +246,23 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
 /// How many skbs can be followed at once.
 const FOLLOW: u32 = 16384;
 
+/// Return addresses in a stack.
+const STACK: u32 = 32;
+/// Those of what runs the probe come before the caller's.
+const MACHINERY: u32 = 8;
+
 /// What events need to be understood: names for what they carry as numbers.
 fn head(kernel: &Kernel, session: &Session, filter: String) -> Head {
-    let values = |name: &str| {
-        let values = kernel.btf.enum_values(name).unwrap_or_default();
-        values
-            .into_iter()
-            .map(|(name, number)| (number as u32, name))
-            .collect()
-    };
+    let (reasons, subsystems) = reasons::of(&kernel.btf);
     Head {
         ktrail: env!("CARGO_PKG_VERSION").into(),
         kernel: places::kernel_release(),
         offset: WallClock::measure().offset(),
         filter,
         points: session.points().to_vec(),
-        reasons: values("skb_drop_reason"),
-        subsystems: values("skb_drop_reason_subsys"),
+        reasons,
+        subsystems,
+        ..Head::default()
     }
 }
 
@@ -225,6 +270,27 @@ fn head(kernel: &Kernel, session: &Session, filter: String) -> Head {
 fn functions(kernel: &Kernel) -> Functions {
     let symbols = Rc::clone(&kernel.symbols);
     Rc::new(move |addr| symbols.at(addr).map(|(symbol, _)| symbol.name.to_string()))
+}
+
+/// Asks this machine's firewall about its rules.
+fn answers() -> Answers {
+    let firewall = Firewall::default();
+    Box::new(move |question| {
+        let listing = firewall.listing(&Chain {
+            netns: question.netns,
+            family: question.family,
+            table: question.table.clone(),
+            name: question.chain.clone(),
+            legacy: question.about == About::Drops,
+        })?;
+        match question.about {
+            About::Handle(handle) => {
+                let mut rules = rules::nft_rules(&listing).into_iter();
+                rules.find(|(found, _)| *found == handle).map(|(_, text)| text)
+            }
+            About::Drops => Some(rules::legacy_drops(&listing)),
+        }
+    })
 }
 
 /// Progress on standard error: a line that is drawn over on a terminal, notices in any case.

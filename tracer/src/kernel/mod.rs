@@ -7,6 +7,7 @@ pub mod attach;
 pub mod btf;
 pub mod doctor;
 pub mod features;
+pub mod firewall;
 pub mod maps;
 pub mod places;
 pub mod probeable;

@@ -6,7 +6,7 @@
 
 use super::event::{PointKind, Sign};
 use super::journey::{Fate, Journey};
-use super::render::Names;
+use super::render::{Names, netfilter};
 use super::roles::{self, Role};
 
 /// A step of one way.
@@ -88,8 +88,17 @@ pub fn way(journey: &Journey, names: &Names) -> Vec<Stop> {
             && !(point.kind == PointKind::Function && names.layer(step.event.point).name() == "skb")
             && !matches!(roles::role(point), Role::Aside | Role::Release)
     };
+    let label = |step: &super::journey::Step| match &step.event.rule {
+        // Rules with different verdicts are different ways.
+        Some(rule) => format!(
+            "{}: {}",
+            names.label(step.event.point),
+            netfilter::verdict(rule.verdict)
+        ),
+        None => names.label(step.event.point),
+    };
     let stop = |step: &super::journey::Step| Stop {
-        label: names.label(step.event.point),
+        label: label(step),
         layer: names.layer(step.event.point).name(),
         time: step.event.time - journey.start,
     };

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::event::{Event, Hook, Packet, PointId, Sign, Tuple};
+use super::event::{Event, Hook, Packet, PointId, Rule, Sign, Tuple};
+use super::extras::Extras;
 use super::record::{self, Record, SignCode};
 
 /// Why a report could not be decoded: the program and the decoder disagree, which is a bug.
@@ -16,18 +17,19 @@ pub enum BadRecord {
     Sign(u64),
 }
 
-/// Decode a report. `place` finds the point of a probed address; `read` says whether code at an address gives data
+/// Decode a report that carries `extras`. `place` finds the point of a probed address; `read` says whether code at an address gives data
 /// to processes.
 ///
 /// # Errors
 /// See [`BadRecord`].
 pub fn decode(
     bytes: &[u8],
+    extras: &Extras,
     place: impl Fn(u64) -> Option<PointId>,
     read: impl Fn(u64) -> bool,
 ) -> Result<Event, BadRecord> {
-    let size = bytes.len() as u32;
-    if size != record::SIZE && size != record::SIZE + record::HOOK_SIZE {
+    let size = (bytes.len() as u32).wrapping_sub(extras.size());
+    if ![0, record::HOOK_SIZE, record::RULE_SIZE].contains(&size.wrapping_sub(record::SIZE)) {
         return Err(BadRecord::Size(bytes.len()));
     }
     let number = |field: Record| {
@@ -59,12 +61,25 @@ pub fn decode(
         n if n == SignCode::Freed as u64 => Sign::Freed,
         other => return Err(BadRecord::Sign(other)),
     };
-    let hook = (size > record::SIZE).then(|| Hook {
+    let hook = (size == record::SIZE + record::HOOK_SIZE).then(|| Hook {
         family: bytes[record::HOOK_FAMILY as usize],
         number: bytes[record::HOOK_NUMBER as usize],
         table: text(record::HOOK_TABLE),
         chain: text(record::HOOK_CHAIN),
     });
+    let rule = (size == record::SIZE + record::RULE_SIZE).then(|| {
+        let word = |at: u32| bytes[at as usize..].first_chunk().copied().unwrap_or_default();
+        Rule {
+            family: bytes[record::RULE_FAMILY as usize],
+            table: text(record::RULE_TABLE),
+            chain: text(record::RULE_CHAIN),
+            handle: u64::from_le_bytes(word(record::RULE_HANDLE)),
+            verdict: u64::from_le_bytes(word(record::RULE_FAMILY))
+                .cast_signed()
+                .wrapping_shr(32) as i32,
+        }
+    });
+    let (shown, stack) = extras.decode(&bytes[size as usize..]);
     let point = match number(Record::Point) as u32 {
         record::NO_POINT => place(number(Record::Ip)).unwrap_or(PointId(record::NO_POINT)),
         point => PointId(point),
@@ -84,6 +99,8 @@ pub fn decode(
                 record::NO_CONNTRACK => None,
                 info => Some(info as u8),
             },
+            headroom: number(Record::Data) as u32,
+            network_header: number(Record::Network) as u16,
             headers: headers.to_vec(),
         }
     });
@@ -99,6 +116,9 @@ pub fn decode(
         packet,
         sign,
         hook,
+        rule,
+        shown,
+        stack,
     })
 }
 
@@ -220,7 +240,13 @@ mod tests {
         put(Record::Protocol, 0x0008);
         bytes[record::HEADERS.0 as usize..][..28].copy_from_slice(&DNS);
         bytes[record::COMM.0 as usize..][..4].copy_from_slice(b"dig\0");
-        let event = decode(&bytes, |ip| (ip == 0xffff_0001).then_some(PointId(3)), |_| false).unwrap();
+        let event = decode(
+            &bytes,
+            &Extras::default(),
+            |ip| (ip == 0xffff_0001).then_some(PointId(3)),
+            |_| false,
+        )
+        .unwrap();
         assert_eq!(
             (event.time, event.point, event.pid, event.tid),
             (5, PointId(3), 7, 8)
@@ -236,7 +262,7 @@ mod tests {
         let packet = event.packet.unwrap();
         assert_eq!((packet.ethertype, packet.tuple), (0x0800, tuple(&DNS)));
         assert_eq!(
-            decode(&bytes[1..], |_| None, |_| false),
+            decode(&bytes[1..], &Extras::default(), |_| None, |_| false),
             Err(BadRecord::Size(record::SIZE as usize - 1))
         );
     }

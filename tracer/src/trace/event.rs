@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::extras::Value;
+
 /// A place that events come from, as an index of the run's [`Point`] table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PointId(pub u32);
@@ -58,6 +60,12 @@ pub struct Event {
     pub sign: Sign,
     /// The Netfilter hook that the attach point belongs to, where it says so.
     pub hook: Option<Hook>,
+    /// The rule of nftables that gave a verdict there.
+    pub rule: Option<Rule>,
+    /// The fields that were asked for, in the run's order; none where one could not be read.
+    pub shown: Vec<Option<Value>>,
+    /// Return addresses, innermost first, if they were asked for.
+    pub stack: Vec<u64>,
 }
 
 /// A Netfilter hook, and what is registered there.
@@ -71,6 +79,21 @@ pub struct Hook {
     pub table: Vec<u8>,
     /// The nftables base chain that runs; empty for others. Escape before printing.
     pub chain: Vec<u8>,
+}
+
+/// A rule of nftables (iptables-nft makes such, too) and its verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rule {
+    /// The table's family, `NFPROTO_*`.
+    pub family: u8,
+    /// The table; empty where the kernel does not tell (before 6.4). Escape before printing.
+    pub table: Vec<u8>,
+    /// The chain that the rule is in, which needn't be the hook's. Escape before printing.
+    pub chain: Vec<u8>,
+    /// Its number in that table, as `nft -a` prints it; 0 if not known.
+    pub handle: u64,
+    /// `NF_*` or `NFT_*`.
+    pub verdict: i32,
 }
 
 /// The packet's state at an event.
@@ -92,6 +115,10 @@ pub struct Packet {
     pub netns: u32,
     /// What connection tracking makes of it, `enum ip_conntrack_info`; none while it hasn't seen it.
     pub conntrack: Option<u8>,
+    /// Where the data begins, in bytes from the start of the packet's buffer: pushing a header makes it less.
+    pub headroom: u32,
+    /// Where the network header is, in bytes from the start of the packet's buffer; 0 without one.
+    pub network_header: u16,
     /// Bytes from the network header on, as many as were reported; empty where there is none.
     pub headers: Vec<u8>,
 }

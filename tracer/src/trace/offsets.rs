@@ -53,6 +53,43 @@ pub struct NftOffsets {
     pub chain_table: u32,
     pub chain_name: u32,
     pub table_name: u32,
+    pub table_family: Bits,
+    pub verdict: VerdictOffsets,
+    /// None before Linux 6.4, where nothing leads from a rule back to its chain.
+    pub rules: Option<RuleOffsets>,
+}
+
+/// The verdict in an nftables expression of kind `immediate`, as offsets from the start of the expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerdictOffsets {
+    /// `dreg`: 0 is the register that holds the verdict.
+    pub register: u32,
+    /// The verdict's code.
+    pub code: u32,
+}
+
+/// How nftables keeps a chain's rules: headers, each with its expressions behind it, in one block of memory that ends
+/// with a header of its own kind (`struct nft_rule_dp_last`), which points to the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleOffsets {
+    /// `nft_expr_ops.size`: of an expression, all of it.
+    pub expr_size: u32,
+    /// `nft_rule_dp_last.chain`.
+    pub last_chain: u32,
+    /// The chain's blocks, of which one is in use.
+    pub chain_blobs: [u32; 2],
+    /// `nft_rule_blob.size`, and where its first header is.
+    pub blob_size: u32,
+    /// See above.
+    pub blob_data: u32,
+    /// Size of a header, in whose first 8 bytes the next three are bit fields.
+    pub header: u32,
+    /// `is_last`: where, in bits.
+    pub is_last: u32,
+    /// `dlen`: where, and how many bits.
+    pub dlen: (u32, u32),
+    /// `handle`: where, and how many bits.
+    pub handle: (u32, u32),
 }
 
 /// A bit-field of at most 8 bits.
@@ -154,11 +191,41 @@ impl Offsets {
 
 fn netfilter(types: &dyn Types) -> Option<NetfilterOffsets> {
     let at = |owner, path| field::path(types, owner, path).map(|f| f.offset());
+    let rules = || {
+        let header = |name| {
+            field::path(types, "nft_rule_dp", name)
+                .filter(|f| f.bits > 0 && f.bit_offset + f.bits <= 64)
+                .map(|f| (f.bit_offset, f.bits))
+        };
+        Some(RuleOffsets {
+            expr_size: at("nft_expr_ops", "size")?,
+            last_chain: at("nft_rule_dp_last", "chain")?,
+            chain_blobs: [at("nft_chain", "blob_gen_0")?, at("nft_chain", "blob_gen_1")?],
+            blob_size: at("nft_rule_blob", "size")?,
+            blob_data: at("nft_rule_blob", "data")?,
+            header: at("nft_rule_dp", "data")?,
+            is_last: header("is_last")?.0,
+            dlen: header("dlen")?,
+            handle: header("handle")?,
+        })
+    };
     let nft = || {
+        let expression = at("nft_expr", "data")?;
+        let family = field::path(types, "nft_table", "family")?;
         Some(NftOffsets {
             chain_table: at("nft_chain", "table")?,
             chain_name: at("nft_chain", "name")?,
             table_name: at("nft_table", "name")?,
+            table_family: Bits {
+                byte: family.offset(),
+                shift: family.bit_offset % 8,
+                bits: family.bits,
+            },
+            verdict: VerdictOffsets {
+                register: expression + at("nft_immediate_expr", "dreg")?,
+                code: expression + at("nft_immediate_expr", "data.verdict.code")?,
+            },
+            rules: rules(),
         })
     };
     Some(NetfilterOffsets {

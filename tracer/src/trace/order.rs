@@ -141,6 +141,9 @@ mod tests {
             packet: None,
             sign: Sign::Passed,
             hook: None,
+            rule: None,
+            shown: vec![],
+            stack: vec![],
         }
     }
 

@@ -86,6 +86,15 @@ const CLONING: &[&[(&str, u8, u8)]] = &[
 /// Functions at a Netfilter hook: their `struct nf_hook_state *` follows the skb (4.4+).
 const HOOKS: &[&str] = &["nf_hook_slow", "ipt_do_table", "ip6t_do_table", "nft_do_chain_*"];
 
+/// Functions in which a rule of nftables gives its verdict: their first argument is the rule's expression.
+fn verdict_role(name: &str) -> Option<Role> {
+    Some(match name {
+        "nft_immediate_eval" => Role::Verdict { immediate: true },
+        _ if name.starts_with("nft_reject_") && name.ends_with("_eval") => Role::Verdict { immediate: false },
+        _ => return None,
+    })
+}
+
 /// The role of a function at a Netfilter hook, in whatever module.
 fn hook_role(name: &str, skb: SkbArg) -> Option<Role> {
     let known = HOOKS.iter().any(|hook| match hook.strip_suffix('*') {
@@ -209,10 +218,15 @@ pub fn follows_lives(point: &Point) -> bool {
     point.module.is_empty() && !matches!(lives, Role::Pass | Role::PassFollowed)
 }
 
+/// Whether a journey's end is explained by this function.
+pub fn explains_ends(point: &Point) -> bool {
+    point.kind == PointKind::Function && verdict_role(&point.name).is_some()
+}
+
 fn role(candidate: &Candidate, functions: &HashSet<&str>) -> (Role, Option<SkbArg>) {
     let name = candidate.point.name.as_str();
     if candidate.point.kind == PointKind::Function
-        && let Some(role) = hook_role(name, candidate.skb)
+        && let Some(role) = verdict_role(name).or_else(|| hook_role(name, candidate.skb))
     {
         return (role, None);
     }

@@ -11,6 +11,9 @@
 //!
 //! Deliberately absent: where programs are attached ([`super::plan`]) and how reports read ([`super::decode`]).
 
+mod extras;
+mod netfilter;
+
 use ktrail_ebpf::filter::{self, Filter};
 use ktrail_ebpf::ir::{
     AtomicOp, BinOp, Block, Builder, Cond, MapDecl, MapKind, MapRef, Op, Operand, Program, ProgramKind, Reg,
@@ -18,6 +21,7 @@ use ktrail_ebpf::ir::{
 };
 use ktrail_ebpf::isa::Helper;
 
+use super::extras::Extras;
 use super::offsets::Offsets;
 use super::record::{self, Record};
 use super::view::{self, SkbView};
@@ -116,6 +120,11 @@ pub enum Role {
         state: u8,
         /// What is registered there, if it is rules.
         rules: Option<Rules>,
+    },
+    /// The packet passes an expression of nftables', the first argument, that may give a verdict.
+    Verdict {
+        /// It is of kind `immediate`, and gives one only if it writes to the verdict's register. Others reject.
+        immediate: bool,
     },
     /// The packet passes, but its headers may be gone already: only what is followed is reported.
     PassFollowed,
@@ -218,6 +227,8 @@ pub struct Spec<'a> {
     pub offsets: &'a Offsets,
     /// Sizes of the maps.
     pub limits: Limits,
+    /// What reports carry on request.
+    pub extras: &'a Extras,
     /// `bpf_get_func_ip` exists, for [`Place::Ip`].
     pub get_func_ip: bool,
 }
@@ -285,6 +296,9 @@ impl<'a> Body<'a> {
             // A `bool` argument: the callee may leave what it likes in the upper bits.
             let flag = self.b.and(flag, 0xff);
             self.b.branch_if(Cond::Eq, flag, 0, self.out);
+        }
+        if let Role::Verdict { immediate: true } = role {
+            self.only_verdicts();
         }
         self.argument(self.skb, skb);
 
@@ -509,10 +523,12 @@ impl<'a> Body<'a> {
     fn report(&mut self) {
         self.count(Stat::Produced);
         let ring = self.b.map(EVENTS);
-        let size = match self.spec.role {
+        let plain = match self.spec.role {
             Role::Hook { .. } => record::SIZE + record::HOOK_SIZE,
+            Role::Verdict { .. } => record::SIZE + record::RULE_SIZE,
             _ => record::SIZE,
         };
+        let size = plain + self.spec.extras.size();
         let ty = Type::Record { size, nullable: true };
         let args = vec![ring.into(), i64::from(size).into(), 0.into()];
         let record = self.b.call_as(ty, Helper::RingbufReserve, args);
@@ -522,6 +538,10 @@ impl<'a> Body<'a> {
         if let Role::Hook { state, rules } = self.spec.role {
             self.hook(record, state, rules);
         }
+        if let Role::Verdict { immediate } = self.spec.role {
+            self.rule(record, immediate);
+        }
+        self.extras(record, plain);
         self.b
             .call_void(Helper::RingbufSubmit, vec![record.into(), 0.into()]);
         self.b.jump(done);
@@ -578,58 +598,13 @@ impl<'a> Body<'a> {
             let value = self.b.kernel_load(subject, off as i32, size);
             put(&mut self.b, field, value.into());
         }
+        let data = self.b.kernel_load(subject, o.skb_data as i32, Size::B8);
+        let head = self.b.kernel_load(subject, o.skb_head as i32, Size::B8);
+        let headroom = self.b.bin(BinOp::Sub, Width::W64, data, head);
+        put(&mut self.b, Record::Data, headroom.into());
         self.conntrack(record, subject);
         self.device(record, subject);
         self.headers(record, subject);
-    }
-
-    /// The Netfilter hook, and whose rules run there.
-    fn hook(&mut self, record: Reg, state: u8, rules: Option<Rules>) {
-        for off in (record::SIZE..record::SIZE + record::HOOK_SIZE).step_by(8) {
-            self.b.store(record, off as i32, 0, Size::B8);
-        }
-        let Some(o) = self.spec.offsets.netfilter else {
-            return;
-        };
-        let done = self.b.block();
-        let state = self.b.arg(state, Type::Kernel { direct: false });
-        self.b.branch_if(Cond::Eq, state, 0, done);
-        // `hook` was an unsigned int until 5.12 and is a byte since: the first byte holds it either way.
-        for (to, from) in [
-            (record::HOOK_NUMBER, o.state_hook),
-            (record::HOOK_FAMILY, o.state_pf),
-        ] {
-            let value = self.b.kernel_load(state, from as i32, Size::B1);
-            self.b.store(record, to as i32, value, Size::B1);
-        }
-        match (rules, o.nft, o.xt_table_name) {
-            (Some(Rules::Nft(index)), Some(nft), _) => {
-                let chain = self.b.arg(index, Type::Kernel { direct: false });
-                self.b.branch_if(Cond::Eq, chain, 0, done);
-                let name = self.b.kernel_ptr(chain, nft.chain_name as i32);
-                self.string(record, record::HOOK_CHAIN, name);
-                let table = self.b.kernel_ptr(chain, nft.chain_table as i32);
-                self.b.branch_if(Cond::Eq, table, 0, done);
-                let name = self.b.kernel_ptr(table, nft.table_name as i32);
-                self.string(record, record::HOOK_TABLE, name);
-            }
-            (Some(Rules::Xt(index)), _, Some(name)) => {
-                let table = self.b.arg(index, Type::Kernel { direct: false });
-                self.b.branch_if(Cond::Eq, table, 0, done);
-                let name = self.b.add(table, i64::from(name));
-                self.string(record, record::HOOK_TABLE, name);
-            }
-            _ => {}
-        }
-        self.b.jump(done);
-        self.b.switch_to(done);
-    }
-
-    /// Copy a string of the kernel's; what can't be read stays empty.
-    fn string(&mut self, record: Reg, (off, len): (u32, u32), from: Reg) {
-        let to = self.b.add(record, i64::from(off));
-        let args = vec![to.into(), i64::from(len).into(), from.into()];
-        self.b.call_void(Helper::ProbeReadKernelStr, args);
     }
 
     /// What connection tracking makes of the packet: `skb->_nfct` is its entry's address, with `enum
@@ -658,7 +633,7 @@ impl<'a> Body<'a> {
         use record::SignCode as S;
         let none = Operand::Imm(0);
         match self.spec.role {
-            Role::Pass | Role::Hook { .. } | Role::PassFollowed | Role::Reallocate => {
+            Role::Pass | Role::Hook { .. } | Role::Verdict { .. } | Role::PassFollowed | Role::Reallocate => {
                 (self.skb, S::Passed, [none, none])
             }
             Role::Copy => (self.skb, S::Copied, [none, none]),
@@ -800,14 +775,21 @@ impl<'a> Body<'a> {
         let (start, len) = view::network(&mut self.b, self.spec.offsets, subject, self.head, absent);
         self.b
             .store(record, Record::HeaderLen.offset(), len, Record::HeaderLen.size());
+        let head = self
+            .b
+            .kernel_load(subject, self.spec.offsets.skb_head as i32, Size::B8);
+        let at = self.b.bin(BinOp::Sub, Width::W64, start, head);
+        self.b
+            .store(record, Record::Network.offset(), at, Record::Network.size());
         let to = self.b.add(record, i64::from(record::HEADERS.0));
         // Always as many bytes: behind the packet's data its `skb_shared_info` follows, so the memory is there.
         let args = vec![to.into(), i64::from(record::HEADERS.1).into(), start.into()];
         self.b.call_void(Helper::ProbeReadKernel, args);
         self.b.jump(done);
         self.b.switch_to(absent);
-        self.b
-            .store(record, Record::HeaderLen.offset(), 0, Record::HeaderLen.size());
+        for field in [Record::HeaderLen, Record::Network] {
+            self.b.store(record, field.offset(), 0, field.size());
+        }
         for off in (0..record::HEADERS.1 as i32).step_by(8) {
             self.b.store(record, record::HEADERS.0 as i32 + off, 0, Size::B8);
         }

@@ -37,6 +37,24 @@ pub const HOOK_TABLE: (u32, u32) = (SIZE + 8, 32);
 /// Offset and size of the chain's name, NUL-terminated; empty if not known.
 pub const HOOK_CHAIN: (u32, u32) = (SIZE + 40, 32);
 
+/// Bytes that follow in the report of a point where one of nftables' rules decides.
+pub const RULE_SIZE: u32 = 80;
+
+/// Offset of the family of the rule's table, in one byte.
+pub const RULE_FAMILY: u32 = SIZE;
+
+/// Offset of the verdict, in four bytes.
+pub const RULE_VERDICT: u32 = SIZE + 4;
+
+/// Offset of the rule's handle, in eight bytes; 0 if not known.
+pub const RULE_HANDLE: u32 = SIZE + 8;
+
+/// Offset and size of the table's name, NUL-terminated; empty if not known.
+pub const RULE_TABLE: (u32, u32) = (SIZE + 16, 32);
+
+/// Offset and size of the chain's name, NUL-terminated; empty if not known.
+pub const RULE_CHAIN: (u32, u32) = (SIZE + 48, 32);
+
 /// In [`Record::Conntrack`]: connection tracking has not seen the packet.
 pub const NO_CONNTRACK: u64 = 0xff;
 
@@ -77,6 +95,10 @@ pub enum Record {
     HeaderLen,
     /// `skb->protocol`, network byte order.
     Protocol,
+    /// From `skb->head` to what [`HEADERS`] holds.
+    Network,
+    /// `skb->data - skb->head`.
+    Data,
     /// The lower bits of `skb->_nfct`, `enum ip_conntrack_info`; or [`NO_CONNTRACK`].
     Conntrack,
 }
@@ -101,10 +123,11 @@ impl Record {
             Record::Ifindex => (96, Size::B4),
             Record::Netns => (100, Size::B4),
             Record::HeaderLen => (104, Size::B4),
-            // A word of its own, so that no byte of the report stays unwritten.
-            Record::Protocol => (108, Size::B4),
+            Record::Protocol => (108, Size::B2),
+            Record::Network => (110, Size::B2),
             // 112: IFNAME, 128: HEADERS
-            Record::Conntrack => (192, Size::B8),
+            Record::Conntrack => (192, Size::B4),
+            Record::Data => (196, Size::B4),
         }
     }
 
@@ -157,7 +180,7 @@ mod tests {
         use Record::*;
         let fields = [
             Time, Journey, Skb, PidTgid, Ip, Extra0, Extra1, Point, Cpu, Sign, HasState, Len, Mark, Ifindex,
-            Netns, HeaderLen, Protocol, Conntrack,
+            Netns, HeaderLen, Protocol, Network, Conntrack, Data,
         ];
         let mut ranges: Vec<(u32, u32)> = fields
             .iter()

@@ -136,7 +136,7 @@ impl Run<'_> {
             ..
         } = self;
         session.read(max, |bytes, places| {
-            match decode(bytes, |ip| places.find(ip), |ip| places.reads(ip)) {
+            match decode(bytes, &places.extras, |ip| places.find(ip), |ip| places.reads(ip)) {
                 Ok(event) => pipeline.push(event),
                 Err(_) => *malformed += 1,
             }

@@ -19,6 +19,7 @@ use ktrail_ebpf::kernel::TypeId;
 use regex::Regex;
 
 use super::event::{Point, PointId, PointKind};
+use super::extras::Extras;
 use super::offsets::Offsets;
 use super::plan::{self, Candidate, Group};
 use super::program::{self, Limits, Only, Place, SkbArg, Spec, Stat};
@@ -70,6 +71,8 @@ pub struct Request<'a> {
     pub func: Option<&'a Regex>,
     /// Sizes of the maps.
     pub limits: Limits,
+    /// What reports carry on request.
+    pub extras: &'a Extras,
 }
 
 /// What happens while a session starts, for whoever waits.
@@ -161,6 +164,8 @@ pub struct Places {
     /// Where the code lies that gives packets' data to processes, if that is known without the symbols.
     reading: Option<Vec<Range<u64>>>,
     symbols: Rc<Symbols>,
+    /// What reports carry on request.
+    pub extras: Extras,
 }
 
 impl Places {
@@ -168,12 +173,14 @@ impl Places {
         mut probed: Vec<(u64, PointId)>,
         reading: Option<Vec<Range<u64>>>,
         symbols: Rc<Symbols>,
+        extras: Extras,
     ) -> Places {
         probed.sort_unstable();
         Places {
             probed,
             reading,
             symbols,
+            extras,
         }
     }
 
@@ -387,7 +394,8 @@ impl<'a> Starting<'a> {
             kind,
             quiet,
         };
-        (!quiet || plan::follows_lives(&point)).then_some(point)
+        let needed = plan::follows_lives(&point) || plan::explains_ends(&point);
+        (!quiet || needed).then_some(point)
     }
 
     fn functions(&mut self, kernel: &Kernel) {
@@ -402,7 +410,7 @@ impl<'a> Starting<'a> {
             };
             let skb = SkbArg {
                 index,
-                indirect: function.indirection == Indirection::SkbPtrPtr,
+                indirect: function.indirection != Indirection::Skb,
             };
             self.candidates.push(Candidate {
                 point,
@@ -468,7 +476,12 @@ impl<'a> Starting<'a> {
                 Site::Function(addr) => Some((*addr, PointId(number))),
                 Site::Tracepoint { .. } => None,
             });
-        let places = Places::new(places.collect(), self.reading, Rc::clone(self.symbols));
+        let places = Places::new(
+            places.collect(),
+            self.reading,
+            Rc::clone(self.symbols),
+            self.request.extras.clone(),
+        );
         // Drops name the code that dropped.
         self.symbols.read_ahead();
         let ring = Ring::open(
@@ -586,6 +599,7 @@ impl<'a> Starting<'a> {
             only: self.request.only,
             offsets: self.offsets,
             limits: self.request.limits,
+            extras: self.request.extras,
             get_func_ip: self.features.codegen.get_func_ip,
         };
         let program = program::build("ktrail", &spec);

@@ -1,6 +1,6 @@
 //! Hand-made event lists for tests: what a packet passes, told one attach point at a time.
 
-use super::event::{Event, Packet, Point, PointId, PointKind, Sign, Tuple};
+use super::event::{Event, Hook, Packet, Point, PointId, PointKind, Rule, Sign, Tuple};
 
 /// A list of events in the making. The fields are what the next event will have.
 pub struct Story {
@@ -62,6 +62,8 @@ impl Story {
                 ifname: Vec::new(),
                 netns: 4026532201,
                 conntrack: None,
+                headroom: 128,
+                network_header: 128,
                 headers: headers(&query()),
             },
         }
@@ -105,6 +107,9 @@ impl Story {
             packet: (!matches!(sign, Sign::Transmitted { .. } | Sign::Freed)).then(|| self.packet.clone()),
             sign,
             hook: None,
+            rule: None,
+            shown: vec![],
+            stack: vec![],
         });
         self.time += 640;
         self
@@ -165,6 +170,51 @@ impl Story {
     pub fn free(&mut self) -> &mut Self {
         self.pass("skb_release_head_state skb_release_data")
             .sign("kfree_skbmem", Sign::Freed)
+    }
+
+    /// The point that it passed last told of Netfilter.
+    pub fn told(&mut self, hook: Option<Hook>, rule: Option<Rule>) -> &mut Self {
+        if let Some(event) = self.events.last_mut() {
+            (event.hook, event.rule) = (hook, rule);
+        }
+        self
+    }
+
+    /// A rule of nftables drops it, after one of iptables-legacy's tables and an accepting rule.
+    pub fn dropped_by_a_rule(&mut self) -> &mut Self {
+        let hook = |table: &str, chain: &str| {
+            Some(Hook {
+                family: 2,
+                number: 3,
+                table: table.into(),
+                chain: chain.into(),
+            })
+        };
+        let rule = |chain: &str, handle, verdict| {
+            Some(Rule {
+                family: 2,
+                table: b"filter".to_vec(),
+                chain: chain.into(),
+                handle,
+                verdict,
+            })
+        };
+        self.pass("nf_hook_slow").told(hook("", ""), None);
+        self.pass("ipt_do_table [ip_tables]")
+            .told(hook("mangle", ""), None);
+        self.pass("nft_do_chain_ipv4 [nf_tables]")
+            .told(hook("filter", "OUTPUT"), None);
+        let verdict = "nft_immediate_eval [nf_tables]";
+        self.pass(verdict).told(None, rule("OUTPUT", 7, -3));
+        self.pass(verdict).told(None, rule("mine", 3, 0));
+        self.sign(
+            "tp:kfree_skb",
+            Sign::Dropped {
+                reason: Some(6),
+                location: 0xffff_ffff_8100_0010,
+            },
+        )
+        .free()
     }
 
     /// Netfilter drops it.

@@ -331,7 +331,7 @@ fn pieces(bytes: &[u8]) -> Vec<(u32, u32, u32)> {
 
 /// What of a number's type matters.
 fn shape(types: &dyn Types, ty: TypeId, path: &str, span: &Span) -> Result<Shape, Error> {
-    let swap = is_big_endian(types, ty);
+    let swap = field::is_big_endian(types, ty);
     let number = |size, signed| Ok(Shape { size, signed, swap });
     let refuse = |what: &str, help: &str| {
         Err(Error::new(span.clone(), format!("'{path}' is {what}, no number")).suggest(help))
@@ -352,28 +352,13 @@ fn shape(types: &dyn Types, ty: TypeId, path: &str, span: &Span) -> Result<Shape
     }
 }
 
-/// A typedef on the way to the number says that it is in network byte order.
-fn is_big_endian(types: &dyn Types, mut ty: TypeId) -> bool {
-    for _ in 0..64 {
-        match types.get(ty) {
-            Some(KType::Typedef { name, .. }) if matches!(&name[..], "__be16" | "__be32" | "__be64") => {
-                return true;
-            }
-            Some(KType::Typedef { to, .. } | KType::Modifier { to, .. }) => ty = to,
-            _ => return false,
-        }
-    }
-    false
-}
-
 fn no_member(types: &dyn Types, owner: TypeId, name: &str, place: Span) -> Error {
     let shown = name.escape_debug();
     let stripped = field::strip(types, owner);
     let Some(KType::Struct { name: owner, .. }) = types.get(stripped) else {
         return Error::new(place, format!("what is before '.{shown}' is no struct"));
     };
-    let mut names = vec![];
-    member_names(types, stripped, 0, &mut names);
+    let names = field::member_names(types, stripped);
     let error = match owner.is_empty() {
         true => Error::new(place, format!("there is no field '{shown}' here")),
         false => Error::new(
@@ -384,19 +369,5 @@ fn no_member(types: &dyn Types, owner: TypeId, name: &str, place: Span) -> Error
     match nearest(name, names.iter().map(|name| &name[..])) {
         Some(name) => error.suggest(format!("did you mean '{name}'?")),
         None => error,
-    }
-}
-
-/// The names of a struct's members, those of its anonymous members among them.
-fn member_names(types: &dyn Types, owner: TypeId, depth: u32, names: &mut Vec<String>) {
-    let Some(KType::Struct { members, .. }) = types.get(field::strip(types, owner)) else {
-        return;
-    };
-    for member in members {
-        match member.name.is_empty() {
-            true if depth < 16 => member_names(types, member.ty, depth + 1, names),
-            true => {}
-            false => names.push(member.name),
-        }
     }
 }

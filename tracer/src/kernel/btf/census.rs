@@ -13,7 +13,20 @@ pub enum Indirection {
     Skb,
     /// `struct sk_buff **`: where a pointer to one is or will be.
     SkbPtrPtr,
+    /// `struct nft_pktinfo *`, whose first member is a `struct sk_buff *`. Only the functions in [`DECIDING`] count.
+    Pktinfo,
 }
+
+/// nftables' expressions that end a rule with a verdict. Other functions that take a `struct nft_pktinfo *` run for each
+/// comparison of each rule.
+pub(super) const DECIDING: &[&str] = &[
+    "nft_immediate_eval",
+    "nft_reject_ipv4_eval",
+    "nft_reject_ipv6_eval",
+    "nft_reject_inet_eval",
+    "nft_reject_bridge_eval",
+    "nft_reject_netdev_eval",
+];
 
 /// A function with an skb among its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +79,8 @@ enum Class {
     Skb { constant: bool },
     SkbPtr { constant: bool },
     SkbPtrPtr { constant: bool },
+    Pktinfo,
+    PktinfoPtr,
 }
 
 /// A prototype with an skb.
@@ -107,9 +122,11 @@ impl<'a> Classifier<'a> {
             kind::STRUCT | kind::FWD if self.view.name(header.name) == "sk_buff" => {
                 Class::Skb { constant: false }
             }
+            kind::STRUCT | kind::FWD if self.view.name(header.name) == "nft_pktinfo" => Class::Pktinfo,
             kind::PTR => match self.class(header.size_or_type) {
                 Class::Skb { constant } => Class::SkbPtr { constant },
                 Class::SkbPtr { constant } => Class::SkbPtrPtr { constant },
+                Class::Pktinfo => Class::PktinfoPtr,
                 _ => Class::Other,
             },
             kind::CONST => match self.class(header.size_or_type) {
@@ -132,15 +149,17 @@ impl<'a> Classifier<'a> {
         let variadic = all.clone().last() == Some(0);
         let count = (all.len() - usize::from(variadic)).checked_sub(skip)?;
         let params = all.skip(skip).take(count);
-        let (position, indirection, constant) =
-            params
-                .clone()
-                .enumerate()
-                .find_map(|(i, p)| match self.class(p) {
-                    Class::SkbPtr { constant } => Some((i, Indirection::Skb, constant)),
-                    Class::SkbPtrPtr { constant } => Some((i, Indirection::SkbPtrPtr, constant)),
-                    _ => None,
-                })?;
+        let mut within = None;
+        let direct = params.clone().enumerate().find_map(|(i, p)| match self.class(p) {
+            Class::SkbPtr { constant } => Some((i, Indirection::Skb, constant)),
+            Class::SkbPtrPtr { constant } => Some((i, Indirection::SkbPtrPtr, constant)),
+            Class::PktinfoPtr => {
+                within.get_or_insert((i, Indirection::Pktinfo, true));
+                None
+            }
+            _ => None,
+        });
+        let (position, indirection, constant) = direct.or(within)?;
         let before: u8 = params.take(position).map(|p| registers(view, p)).sum();
         Some(SkbProto {
             position: position as u8,

@@ -132,6 +132,12 @@ fn kernel() -> KernelBtf {
     w.ty("btf_trace_other", TYPEDEF, 0, pointer, &[]);
     w.enumeration("reason", &[("NOT_SPECIFIED", 2), ("NO_SOCKET", 3)]);
 
+    let pktinfo = w.structure("nft_pktinfo", 8, &[("skb", skb_ptr, 0)]);
+    let pktinfo_ptr = w.ptr(pktinfo);
+    w.func("nft_immediate_eval", &[void_ptr, void_ptr, pktinfo_ptr]);
+    w.func("nft_cmp_eval", &[void_ptr, void_ptr, pktinfo_ptr]);
+    w.func("both", &[pktinfo_ptr, skb_ptr]);
+
     let mut m = Writer::on(&w);
     m.func("in_module", &[int, skb_ptr]);
     let own = m.structure("only_here", 4, &[("inner", int, 0)]);
@@ -156,7 +162,7 @@ fn functions_with_an_skb_are_found() {
             )
         })
         .collect();
-    use Indirection::{Skb, SkbPtrPtr};
+    use Indirection::{Pktinfo, Skb, SkbPtrPtr};
     let seventh = if cfg!(target_arch = "x86_64") {
         None
     } else {
@@ -173,6 +179,8 @@ fn functions_with_an_skb_are_found() {
             ("seventh", "", seventh, Skb, false),
             // One register for the small struct, two for the next, none for the one on the stack.
             ("after_structs", "", Some(3), Skb, false),
+            ("nft_immediate_eval", "", Some(2), Pktinfo, true),
+            ("both", "", Some(1), Skb, false),
             ("in_module", "mod", Some(1), Skb, false),
             ("uses_own", "mod", Some(1), Skb, false),
         ]

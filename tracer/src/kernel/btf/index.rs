@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ktrail_ebpf::kernel::{Space, TypeId};
 
-use super::census::{Classifier, SkbFunction, SkbProto, SkbTracepoint};
+use super::census::{Classifier, DECIDING, Indirection, SkbFunction, SkbProto, SkbTracepoint};
 use super::raw::{View, kind};
 
 /// What the walk found.
@@ -31,9 +31,12 @@ impl Index {
                 kind::FUNC => {
                     let proto = header.size_or_type;
                     let found = protos.entry(proto).or_insert_with(|| classifier.proto(proto, 0));
-                    if let Some(found) = found {
+                    let name = view.name(header.name);
+                    if let Some(found) = found
+                        && (found.indirection != Indirection::Pktinfo || DECIDING.contains(&name))
+                    {
                         self.functions.push(SkbFunction {
-                            name: view.name(header.name).into(),
+                            name: name.into(),
                             module: module.into(),
                             id: TypeId { object, id },
                             arg: found.arg,

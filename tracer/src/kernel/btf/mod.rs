@@ -140,6 +140,17 @@ impl KernelBtf {
         }
     }
 
+    /// The names of all enums that end like this, sorted.
+    pub fn enums_ending(&self, end: &str) -> Vec<&str> {
+        let names = self.index().names.keys();
+        let mut found: Vec<&str> = names
+            .filter(|(space, name)| *space == Space::Enum && name.ends_with(end))
+            .map(|(_, name)| &**name)
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
     /// The BTF typedef of a tracepoint by its name: what a `tp_btf` program names as its attach point.
     pub fn tracepoint(&self, name: &str) -> Option<TypeId> {
         self.by_name(Space::Typedef, &format!("btf_trace_{name}"))

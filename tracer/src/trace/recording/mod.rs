@@ -25,13 +25,14 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Event, Point};
 use super::render::Reasons;
+use super::rules::Question;
 use super::summary::{Attached, Missed};
 
-pub use read::{BadRecording, Damage, Recording, show};
-pub use write::{Functions, Recorder};
+pub use read::{BadRecording, Damage, Known, Recording, show};
+pub use write::{Functions, Recorder, Sources};
 
 /// What a file starts with; its last byte is the version, which rises when a reader of the old would go wrong.
-pub const MAGIC: [u8; 8] = *b"ktrail\0\x01";
+pub const MAGIC: [u8; 8] = *b"ktrail\0\x02";
 
 const HEAD: u32 = 1;
 const BATCH: u32 = 2;
@@ -57,6 +58,10 @@ pub struct Head {
     pub reasons: Vec<(u32, String)>,
     /// `enum skb_drop_reason_subsys`: number and enumerator.
     pub subsystems: Vec<(u32, String)>,
+    /// The paths of the fields that events carry.
+    pub shown: Vec<String>,
+    /// How many functions above its own an event's line shows.
+    pub stack: u32,
 }
 
 impl Head {
@@ -71,6 +76,8 @@ impl Head {
 pub struct Batch {
     /// Functions of code addresses that no earlier batch had.
     pub functions: Vec<(u64, String)>,
+    /// Answers about a firewall's rules that no earlier batch had; a later one is truer.
+    pub answers: Vec<(Question, String)>,
     /// The events.
     pub events: Vec<Event>,
     /// Events that the ring lost meanwhile.

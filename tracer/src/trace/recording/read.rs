@@ -9,6 +9,7 @@ use super::{BATCH, Batch, END, End, HEAD, Head, LONGEST, MAGIC};
 use crate::trace::event::Event;
 use crate::trace::pipeline::Pipeline;
 use crate::trace::render::Renderer;
+use crate::trace::rules::Question;
 use crate::trace::summary::Summary;
 
 /// Why a file can't be read as a recording.
@@ -69,6 +70,15 @@ pub struct Recording<R> {
     damage: Option<Damage>,
 }
 
+/// What a recording knows beside its events.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The functions that code addresses are in.
+    pub functions: HashMap<u64, String>,
+    /// Answers about the firewall's rules.
+    pub answers: HashMap<Question, String>,
+}
+
 /// What a block holds.
 enum Block {
     Batch(Batch),
@@ -108,7 +118,7 @@ impl<R: Read + Seek> Recording<R> {
         Ok(recording)
     }
 
-    /// Reads it through: what functions its code addresses are in, and which journeys have an event that `wanted`
+    /// Reads it through: what it knows beside its events, and which journeys have an event that `wanted`
     /// wants.
     ///
     /// # Errors
@@ -116,21 +126,22 @@ impl<R: Read + Seek> Recording<R> {
     pub fn survey(
         &mut self,
         mut wanted: impl FnMut(&Event) -> io::Result<bool>,
-    ) -> io::Result<(HashMap<u64, String>, HashSet<u64>)> {
+    ) -> io::Result<(Known, HashSet<u64>)> {
         self.rewind()?;
-        let (mut functions, mut journeys) = (HashMap::new(), HashSet::new());
+        let (mut known, mut journeys) = (Known::default(), HashSet::new());
         while let Some(block) = self.block()? {
             let Block::Batch(batch) = block else {
                 continue;
             };
-            functions.extend(batch.functions);
+            known.functions.extend(batch.functions);
+            known.answers.extend(batch.answers);
             for event in &batch.events {
                 if !journeys.contains(&event.journey) && wanted(event)? {
                     journeys.insert(event.journey);
                 }
             }
         }
-        Ok((functions, journeys))
+        Ok((known, journeys))
     }
 
     /// What was found wrong when it was last read through.

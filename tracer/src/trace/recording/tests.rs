@@ -28,6 +28,13 @@ fn function(address: u64) -> Option<String> {
     (address == DROPPER).then(|| "nf_hook_slow".to_owned())
 }
 
+fn sources() -> Sources {
+    Sources {
+        functions: Rc::new(function),
+        answers: Box::new(|_| None),
+    }
+}
+
 fn attached() -> Attached {
     Attached {
         backend: "kprobe".into(),
@@ -64,7 +71,7 @@ fn head(story: &Story) -> Head {
 fn record(story: &Story, killed: bool) -> (String, Vec<u8>) {
     let (printed, file) = (Shared::default(), Shared::default());
     let head = head(story);
-    let recorder = Recorder::new(Box::new(file.clone()), &head, Rc::new(function)).unwrap();
+    let recorder = Recorder::new(Box::new(file.clone()), &head, sources()).unwrap();
     let names = Names::new(head.points.clone(), head.reasons(), Box::new(function));
     let out = Json::new(printed.clone(), Rc::new(names), head.offset);
     let mut pipeline = Pipeline::new(&story.points, out, false).record(Some(recorder));
@@ -86,7 +93,7 @@ fn shown(file: &[u8], filter: Option<&str>) -> (String, Option<Damage>) {
         let env = ktrail_ebpf::filter::Env::default();
         Matcher::of_ip(&ktrail_ebpf::filter::parse(text, &env).unwrap()).unwrap()
     });
-    let (functions, only) = recording
+    let (known, only) = recording
         .survey(|event| match (&matcher, &event.packet) {
             (Some(matcher), Some(packet)) => matcher
                 .matches(&packet.headers, packet.len)
@@ -95,11 +102,13 @@ fn shown(file: &[u8], filter: Option<&str>) -> (String, Option<Damage>) {
         })
         .unwrap();
     let head = recording.head.clone();
+    let Known { functions, answers } = known;
     let names = Names::new(
         head.points.clone(),
         head.reasons(),
         Box::new(move |a| functions.get(&a).cloned()),
     );
+    let names = names.asking(Box::new(move |question| answers.get(question).cloned()));
     let out = Shared::default();
     let pipeline = Pipeline::new(
         &head.points,
@@ -225,7 +234,8 @@ fn other_files_and_newer_versions_are_refused() {
     assert_eq!(error(b""), "not a recording of ktrail");
     assert_eq!(error(b"\x0a\x0d\x0d\x0a pcapng"), "not a recording of ktrail");
     assert!(error(b"ktrail\0\x63").contains("version 99"));
-    assert!(error(b"ktrail\0\x01").contains("head"));
+    assert!(error(b"ktrail\0\x01").contains("version 1,"));
+    assert!(error(&MAGIC).contains("head"));
 }
 
 #[test]
@@ -253,5 +263,5 @@ fn a_full_disk_is_an_error() {
         }
     }
     let story = story();
-    assert!(Recorder::new(Box::new(Full), &head(&story), Rc::new(function)).is_err());
+    assert!(Recorder::new(Box::new(Full), &head(&story), sources()).is_err());
 }

@@ -1,6 +1,6 @@
 //! Writing a recording.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::rc::Rc;
 
@@ -9,15 +9,28 @@ use flate2::write::DeflateEncoder;
 
 use super::{BATCH, Batch, END, End, HEAD, Head, MAGIC};
 use crate::trace::event::{Event, Sign};
+use crate::trace::render::netfilter;
+use crate::trace::rules::{self, Answers, Question};
 
 /// Finds the function that a code address is in.
 pub type Functions = Rc<dyn Fn(u64) -> Option<String>>;
 
+/// Who is asked while a recording is written, because nobody can be later.
+pub struct Sources {
+    /// For the functions that drop.
+    pub functions: Functions,
+    /// For the firewall's rules.
+    pub answers: Answers,
+}
+
 /// Writes a recording.
 pub struct Recorder {
     out: Box<dyn Write>,
-    functions: Functions,
+    sources: Sources,
     known: HashSet<u64>,
+    answered: HashMap<Question, String>,
+    /// What a journey would ask if it ended now, at the hook that it passed last.
+    hooks: HashMap<u64, Question>,
     batch: Batch,
     /// Time of the batch's first event.
     since: u64,
@@ -33,12 +46,14 @@ impl Recorder {
     ///
     /// # Errors
     /// The writer's.
-    pub fn new(mut out: Box<dyn Write>, head: &Head, functions: Functions) -> io::Result<Recorder> {
+    pub fn new(mut out: Box<dyn Write>, head: &Head, sources: Sources) -> io::Result<Recorder> {
         out.write_all(&MAGIC)?;
         let mut recorder = Recorder {
             out,
-            functions,
+            sources,
             known: HashSet::new(),
+            answered: HashMap::new(),
+            hooks: HashMap::new(),
             batch: Batch::default(),
             since: 0,
         };
@@ -53,10 +68,18 @@ impl Recorder {
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
         if let Sign::Dropped { location, .. } = event.sign
             && self.known.insert(location)
-            && let Some(name) = (self.functions)(location)
+            && let Some(name) = (self.sources.functions)(location)
         {
             self.batch.functions.push((location, name));
         }
+        for &address in &event.stack {
+            if self.known.insert(address)
+                && let Some(name) = (self.sources.functions)(address)
+            {
+                self.batch.functions.push((address, name));
+            }
+        }
+        self.ask(event);
         if self.batch.events.is_empty() {
             self.since = event.time;
         }
@@ -64,6 +87,34 @@ impl Recorder {
         match self.batch.events.len() {
             MOST => self.flush(),
             _ => Ok(()),
+        }
+    }
+
+    /// Asks what can't be asked later.
+    fn ask(&mut self, event: &Event) {
+        if let Some(hook) = &event.hook {
+            match rules::of_hook(hook, netfilter::chain(hook), rules::netns(event)) {
+                Some(question) => {
+                    // Journeys that passed and went on would stay here.
+                    if self.hooks.len() >= MOST {
+                        self.hooks.clear();
+                    }
+                    self.hooks.insert(event.journey, question)
+                }
+                None => self.hooks.remove(&event.journey),
+            };
+        }
+        let question = match (&event.rule, event.sign) {
+            (Some(rule), _) => rules::of_rule(rule, rules::netns(event)),
+            (_, Sign::Dropped { .. }) => self.hooks.remove(&event.journey),
+            _ => None,
+        };
+        if let Some(question) = question
+            && let Some(text) = (self.sources.answers)(&question)
+            && self.answered.get(&question) != Some(&text)
+        {
+            self.answered.insert(question.clone(), text.clone());
+            self.batch.answers.push((question, text));
         }
     }
 

@@ -12,8 +12,10 @@ use super::escape::escape;
 use super::names::{self, Names};
 use super::why::why;
 use super::{Renderer, netfilter, wall};
-use crate::trace::event::{Hook, PointId, PointKind, Sign, Tuple};
+use crate::trace::event::{Hook, PointId, PointKind, Rule, Sign, Tuple};
+use crate::trace::extras::Value;
 use crate::trace::journey::{Consumption, Device, Fate, Had, Journey, Process, Step};
+use crate::trace::rules;
 use crate::trace::summary::{Attached, Summary};
 
 /// The format's version. It rises when a field is removed or changes its meaning; new fields don't raise it.
@@ -50,6 +52,9 @@ struct EventLine {
     skb: String,
     state: Option<StateFields>,
     hook: Option<HookFields>,
+    rule: Option<RuleFields>,
+    shown: BTreeMap<String, Option<ShownValue>>,
+    callers: Vec<CallerFields>,
     sign: SignFields,
 }
 
@@ -63,6 +68,8 @@ struct StateFields {
     ifname: String,
     netns: u32,
     conntrack: Option<String>,
+    headroom: u32,
+    network_header: u16,
 }
 
 #[derive(Serialize)]
@@ -72,6 +79,30 @@ struct HookFields {
     number: u8,
     table: Option<String>,
     chain: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShownValue {
+    Unsigned(u64),
+    Signed(i64),
+    Text(String),
+}
+
+#[derive(Serialize)]
+struct CallerFields {
+    address: String,
+    function: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RuleFields {
+    family: String,
+    table: Option<String>,
+    chain: Option<String>,
+    handle: Option<u64>,
+    verdict: String,
+    text: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -266,6 +297,18 @@ impl<W: Write> Json<W> {
             .collect()
     }
 
+    fn rule(&self, rule: &Rule, netns: u32) -> RuleFields {
+        let known = |name: &[u8]| (!name.is_empty()).then(|| escape(name));
+        RuleFields {
+            family: netfilter::family_name(rule.family),
+            table: known(&rule.table),
+            chain: known(&rule.chain),
+            handle: (rule.handle != 0).then_some(rule.handle),
+            verdict: netfilter::verdict(rule.verdict),
+            text: rules::of_rule(rule, netns).and_then(|question| self.names.answer(&question)),
+        }
+    }
+
     fn reason(&self, reason: Option<u32>, location: u64) -> ReasonFields {
         ReasonFields {
             reason,
@@ -347,8 +390,30 @@ impl<W: Write> Renderer for Json<W> {
                 ifname: escape(&packet.ifname),
                 netns: packet.netns,
                 conntrack: packet.conntrack.map(names::conntrack),
+                headroom: packet.headroom,
+                network_header: packet.network_header,
             }),
             hook: event.hook.as_ref().map(hook_fields),
+            rule: event
+                .rule
+                .as_ref()
+                .map(|rule| self.rule(rule, rules::netns(event))),
+            shown: self
+                .names
+                .shown()
+                .iter()
+                .zip(&event.shown)
+                .map(|(path, value)| (escape(path.as_bytes()), value.as_ref().map(shown_value)))
+                .collect(),
+            callers: self
+                .names
+                .callers(event)
+                .into_iter()
+                .map(|(at, function)| CallerFields {
+                    address: address(at),
+                    function,
+                })
+                .collect(),
             sign: match event.sign {
                 Sign::Passed => SignFields::Passed,
                 Sign::Copied => SignFields::Copied,
@@ -440,6 +505,15 @@ fn tuple(tuple: &Tuple) -> TupleFields {
         dst_port: ports.map(|p| p.1),
         icmp_type: icmp.map(|p| p.0),
         icmp_code: icmp.map(|p| p.1),
+    }
+}
+
+fn shown_value(value: &Value) -> ShownValue {
+    match value {
+        Value::Unsigned(number) => ShownValue::Unsigned(*number),
+        Value::Signed(number) => ShownValue::Signed(*number),
+        Value::Address(at) => ShownValue::Text(address(*at)),
+        Value::Text(text) => ShownValue::Text(escape(text)),
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::escape::escape;
-use crate::trace::event::{Point, PointId, PointKind, Tuple};
+use crate::trace::event::{Event, Point, PointId, PointKind, Tuple};
 use crate::trace::journey::Journey;
 use crate::trace::knowledge::{Entry, Layer, knowledge};
 use crate::trace::layers::{Layers, Share};
+use crate::trace::rules::{Answers, Question};
 
 /// Turns a code address into the name of the function that it is in.
 pub type Symbols = Box<dyn Fn(u64) -> Option<String>>;
@@ -18,6 +19,9 @@ pub struct Names {
     layers: Layers,
     reasons: Reasons,
     symbols: Symbols,
+    answers: Answers,
+    shown: Vec<String>,
+    stack: u32,
 }
 
 impl Names {
@@ -28,7 +32,66 @@ impl Names {
             points,
             reasons,
             symbols,
+            answers: Box::new(|_| None),
+            shown: vec![],
+            stack: 0,
         }
+    }
+
+    /// With somebody who knows the firewall's rules.
+    pub fn asking(mut self, answers: Answers) -> Self {
+        self.answers = answers;
+        self
+    }
+
+    /// With the paths of the fields that events carry, and how many callers of their functions.
+    pub fn showing(mut self, fields: Vec<String>, stack: u32) -> Self {
+        (self.shown, self.stack) = (fields, stack);
+        self
+    }
+
+    /// The paths of the fields that events carry.
+    pub fn shown(&self) -> &[String] {
+        &self.shown
+    }
+
+    /// The functions that an event's own was called by, innermost first, as many as were asked for: addresses, and names
+    /// where they are known.
+    pub fn callers(&self, event: &Event) -> Vec<(u64, Option<String>)> {
+        let own = self.point(event.point).map(|point| &*point.name);
+        let named = event
+            .stack
+            .iter()
+            .map(|&address| (address, self.function(address)));
+        let mut callers: Vec<_> = named.collect();
+        // What runs probes and tracepoints is on the stack, too.
+        let machinery = |name: &str| {
+            [
+                "bpf_",
+                "__bpf_",
+                "__traceiter_",
+                "fprobe_",
+                "ftrace_",
+                "kprobe_",
+                "__ftrace_",
+                "arch_ftrace_",
+            ]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+                || Some(name) == own
+        };
+        let begin = callers
+            .iter()
+            .position(|(_, name)| name.as_deref().is_some_and(|name| !machinery(name)))
+            .unwrap_or(callers.len());
+        callers.drain(..begin);
+        callers.truncate(self.stack as usize);
+        callers
+    }
+
+    /// What is known about a chain's rules. Escaped.
+    pub fn answer(&self, question: &Question) -> Option<String> {
+        (self.answers)(question).map(|text| escape(text.as_bytes()))
     }
 
     /// The attach point, if the number is of this run.
@@ -111,7 +174,8 @@ pub struct Reasons {
 }
 
 impl Reasons {
-    /// From the enumerators of `enum skb_drop_reason`; none for kernels before 5.17.
+    /// From the enumerators of `enum skb_drop_reason`; none for kernels before 5.17. Subsystems' own reasons carry the
+    /// subsystem's number in their upper half (6.4+).
     pub fn new(enumerators: impl IntoIterator<Item = (u32, String)>) -> Self {
         Reasons {
             names: stripped(enumerators, "SKB_DROP_REASON_"),
@@ -125,12 +189,15 @@ impl Reasons {
         self
     }
 
-    /// Adds the enumerators of a subsystem's own reasons, which carry the subsystem in their upper half.
-    pub fn with_more(mut self, enumerators: impl IntoIterator<Item = (u32, String)>) -> Self {
-        for (number, name) in enumerators {
-            self.names.entry(number).or_insert(name);
-        }
-        self
+    /// Numbers and names of all that have one, in the order of the numbers.
+    pub fn all(&self) -> Vec<(u32, &str)> {
+        let mut all: Vec<(u32, &str)> = self
+            .names
+            .iter()
+            .map(|(number, name)| (*number, &**name))
+            .collect();
+        all.sort_unstable();
+        all
     }
 
     /// `NETFILTER_DROP`; `subsystem 2 reason 5` or `reason 77` where the name isn't known.

@@ -1,7 +1,7 @@
 //! Netfilter's families, hooks and chains by name.
 
 use super::escape::escape;
-use crate::trace::event::Hook;
+use crate::trace::event::{Hook, Rule};
 
 /// `NFPROTO_*`, as people and as nft say it.
 fn family(number: u8) -> (String, &'static str) {
@@ -60,6 +60,71 @@ pub fn place(of: &Hook) -> String {
         Some((name, None)) => format!("{family} {name}"),
         None => format!("{family} hook {}", of.number),
     }
+}
+
+/// iptables' name for the chain at a hook.
+pub fn chain(of: &Hook) -> Option<&'static str> {
+    hook(of.family, of.number).and_then(|(_, chain)| chain)
+}
+
+/// A verdict: `NF_DROP`.
+pub const DROP: i32 = 0;
+
+/// A verdict's name, as nft says it.
+pub fn verdict(code: i32) -> String {
+    // The upper half of a queue's verdict is the queue's number.
+    let name = match if code < 0 { code } else { code & 0xff } {
+        0 => "drop",
+        1 => "accept",
+        2 => "stolen",
+        3 => "queue",
+        4 => "repeat",
+        5 => "stop",
+        -1 => "continue",
+        -2 => "break",
+        -3 => "jump",
+        -4 => "goto",
+        -5 => "return",
+        _ => return format!("verdict {code}"),
+    };
+    name.to_owned()
+}
+
+/// A rule's table and chain as nft takes them: `ip filter OUTPUT`. None where the kernel does not tell.
+fn rule_place(of: &Rule) -> Option<String> {
+    (of.handle != 0).then(|| {
+        let (_, family) = family(of.family);
+        format!("{family} {} {}", escape(&of.table), escape(&of.chain))
+    })
+}
+
+/// A rule's verdict and where the rule is, for a line: `drop by ip filter OUTPUT handle 3: udp dport 53 drop`.
+pub fn rule(of: &Rule, text: Option<&str>) -> String {
+    let mut line = verdict(of.verdict);
+    if let Some(place) = rule_place(of) {
+        line.push_str(&format!(" by {place} handle {}", of.handle));
+    }
+    if let Some(text) = text {
+        line.push_str(&format!(": {text}"));
+    }
+    line
+}
+
+/// Which rule decided, in words, and the commands that show and remove it; none where the kernel does not tell.
+pub fn rule_decided(at: &Hook, of: &Rule, text: Option<&str>) -> Option<Vec<String>> {
+    let place = rule_place(of)?;
+    let (people, _) = family(at.family);
+    let hook = hook_name(at).map_or_else(|| format!("hook {}", at.number), str::to_owned);
+    let (_, family) = family(of.family);
+    let (table, chain, handle) = (escape(&of.table), escape(&of.chain), of.handle);
+    let mut lines = vec![format!(
+        "at {people} {hook}, by nftables' table {family} {table}, chain {chain}, rule {handle}{}",
+        text.map(|text| format!(": {text}")).unwrap_or_default()
+    )];
+    lines.push(format!(
+        "`nft -a list chain {place}` shows it, `nft delete rule {place} handle {handle}` removes it"
+    ));
+    Some(lines)
 }
 
 /// Where rules decided, in words, and the command that shows them. `function` is the one that ran the rules.

@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use super::*;
 use crate::trace::event::{Sign, Tuple};
+use crate::trace::extras::Value;
 use crate::trace::pipeline::{Pipeline, is_over};
+use crate::trace::rules::{About, Question};
 use crate::trace::story::Story;
 use crate::trace::summary::{Attached, Missed, Skipped};
 
@@ -21,7 +23,13 @@ fn names(story: &Story) -> Rc<Names> {
     ];
     let reasons = Reasons::new(enumerators.map(|(number, name)| (number, name.to_owned())));
     let symbols = |address| (address == 0xffff_ffff_8100_0010u64).then(|| "nf_hook_slow.cold".to_owned());
-    Rc::new(Names::new(story.points.clone(), reasons, Box::new(symbols)))
+    let answers = |question: &Question| match question.about {
+        About::Handle(3) => Some("udp dport 53 counter comment \"\x1b[31m\" drop".to_owned()),
+        About::Handle(_) => None,
+        About::Drops => Some("all that drops there is `-P OUTPUT DROP`".to_owned()),
+    };
+    let names = Names::new(story.points.clone(), reasons, Box::new(symbols));
+    Rc::new(names.asking(Box::new(answers)))
 }
 
 fn attached() -> Attached {
@@ -235,6 +243,75 @@ fn explained_text() {
         "journey-explained.txt",
         &render(&two_queries(), Format::Explained, false),
     );
+}
+
+/// Fields and callers that were asked for.
+fn on_request() -> (Story, Rc<Names>) {
+    let mut story = Story::new();
+    story.pass("ip_send_skb __dev_queue_xmit tp:netif_rx").free();
+    let values = [
+        [Some(Value::Unsigned(1500)), None],
+        [Some(Value::Unsigned(1500)), Some(Value::Text(b"c0\x1b".to_vec()))],
+        [Some(Value::Unsigned(65536)), Some(Value::Text(b"lo".to_vec()))],
+    ];
+    for (event, shown) in story.events.iter_mut().zip(values) {
+        event.shown = shown.into();
+    }
+    story.events[0].stack = vec![0x10, 0x20, 0x30];
+    story.events[2].stack = vec![0x40, 0x50, 0x99, 0x30];
+    let symbols = |address| {
+        let name = match address {
+            0x10 => "ip_send_skb",
+            0x20 => "udp_send_skb.isra.0",
+            0x30 => "udp_sendmsg",
+            0x40 => "bpf_trace_run1",
+            0x50 => "netif_rx_internal",
+            _ => return None,
+        };
+        Some(name.to_owned())
+    };
+    let names = Names::new(story.points.clone(), Reasons::default(), Box::new(symbols));
+    let fields = vec!["skb.dev.mtu".to_owned(), "skb.dev.name".to_owned()];
+    (story, Rc::new(names.showing(fields, 2)))
+}
+
+#[test]
+fn what_was_asked_for_is_shown() {
+    let (story, names) = on_request();
+    let mut text = vec![];
+    let mut json = vec![];
+    let both: [Box<dyn Renderer + '_>; 2] = [
+        Box::new(Text::new(&mut text, Rc::clone(&names), Timestamp::None, false)),
+        Box::new(Json::new(&mut json, names, OFFSET)),
+    ];
+    for renderer in both {
+        let mut pipeline = Pipeline::new(&story.points, renderer, false);
+        story.events.iter().for_each(|event| pipeline.push(event.clone()));
+        pipeline.finish(attached(), Missed::default()).unwrap();
+    }
+    golden("on-request.txt", &String::from_utf8(text).unwrap());
+    golden("on-request.json", &String::from_utf8(json).unwrap());
+}
+
+/// A rule of nftables, then iptables-legacy.
+fn firewalled() -> Story {
+    let mut story = Story::new();
+    story.dropped_by_a_rule();
+    let hook = story.events[1].hook.clone();
+    story.time += 1_000_000_000;
+    story.journey = 8;
+    story.pass("ipt_do_table [ip_tables]").told(hook, None);
+    let end = story.events.len() - 1;
+    story.dropped_by_a_rule();
+    story.events.drain(end + 1..story.events.len() - 4);
+    story
+}
+
+#[test]
+fn rules_that_decide_are_told() {
+    let text = render(&firewalled(), Format::Text(Timestamp::None, false), false);
+    golden("rules.txt", &text);
+    golden("rules.json", &render(&firewalled(), Format::Json, false));
 }
 
 #[test]
@@ -453,9 +530,9 @@ fn reasons_have_names() {
     let reasons = Reasons::new([
         (1, "SKB_CONSUMED".into()),
         (3, "SKB_DROP_REASON_NO_SOCKET".into()),
+        (3 << 16 | 1, "OVS_DROP_LAST_ACTION".into()),
     ])
-    .with_subsystems([(1, "SKB_DROP_REASON_SUBSYS_MAC80211_UNUSABLE".into())])
-    .with_more([(3 << 16 | 1, "OVS_DROP_LAST_ACTION".into())]);
+    .with_subsystems([(1, "SKB_DROP_REASON_SUBSYS_MAC80211_UNUSABLE".into())]);
     assert_eq!(reasons.name(3), "NO_SOCKET");
     assert_eq!(reasons.name(1), "SKB_CONSUMED");
     assert_eq!(reasons.name(77), "reason 77");

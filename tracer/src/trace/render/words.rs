@@ -6,8 +6,10 @@ use super::escape::escape;
 use super::names::Names;
 use super::{change, netfilter};
 use crate::trace::event::{Packet, Sign};
+use crate::trace::extras::Value;
 use crate::trace::journey::{Consumption, Fate, Had, Journey, Process, Step};
 use crate::trace::knowledge::Layer;
+use crate::trace::rules;
 
 /// A journey as far as it has been printed.
 #[derive(Default)]
@@ -16,6 +18,8 @@ pub struct Progress {
     pub(super) previous: u64,
     /// What each copy was like when last seen.
     seen: Vec<Packet>,
+    /// What each copy's fields were when last seen.
+    shown: Vec<Vec<Option<Value>>>,
     /// The layer that the margin named last.
     pub(super) layer: Option<Layer>,
 }
@@ -87,8 +91,17 @@ pub fn notes(step: &Step, names: &Names, progress: &mut Progress) -> Vec<Note> {
             });
         }
     }
+    notes.extend(shown(step, names, progress));
     if let Some(hook) = &event.hook {
         notes.push(Note::new(netfilter::place(hook), Style::new().cyan()));
+    }
+    if let Some(rule) = &event.rule {
+        let text = rules::of_rule(rule, rules::netns(event)).and_then(|question| names.answer(&question));
+        let style = match rule.verdict {
+            netfilter::DROP => Style::new().red(),
+            _ => Style::new().cyan(),
+        };
+        notes.push(Note::new(netfilter::rule(rule, text.as_deref()), style));
     }
     if let Some(text) = sign_text(&event.sign, names) {
         let style = match event.sign {
@@ -98,7 +111,63 @@ pub fn notes(step: &Step, names: &Names, progress: &mut Progress) -> Vec<Note> {
         };
         notes.push(Note::new(text, style));
     }
+    if let Some(text) = callers(step, names) {
+        notes.push(Note::new(text, Style::new().dimmed()));
+    }
     notes
+}
+
+/// The fields that were asked for, where they have changed.
+fn shown(step: &Step, names: &Names, progress: &mut Progress) -> Vec<Note> {
+    if progress.shown.len() <= step.copy {
+        progress.shown.resize(step.copy + 1, vec![]);
+    }
+    let known = &mut progress.shown[step.copy];
+    known.resize(names.shown().len(), None);
+    let mut notes = vec![];
+    for ((path, value), known) in names.shown().iter().zip(&step.event.shown).zip(known) {
+        let Some(value) = value.as_ref().filter(|value| known.as_ref() != Some(value)) else {
+            continue;
+        };
+        let new = format!("{} {}", escape(path.as_bytes()), self::value(value));
+        let long = match known {
+            Some(old) => format!(
+                "{} {}->{}",
+                escape(path.as_bytes()),
+                self::value(old),
+                self::value(value)
+            ),
+            None => new.clone(),
+        };
+        notes.push(Note {
+            long,
+            short: new,
+            style: Style::new().yellow(),
+        });
+        *known = Some(value.clone());
+    }
+    notes
+}
+
+/// A field's value, as people read it.
+pub fn value(value: &Value) -> String {
+    match value {
+        Value::Unsigned(number) => number.to_string(),
+        Value::Signed(number) => number.to_string(),
+        Value::Address(0) => "NULL".to_owned(),
+        Value::Address(address) => format!("0x{address:x}"),
+        Value::Text(text) => format!("\"{}\"", escape(text)),
+    }
+}
+
+/// The functions that an event's own was called by: `<- ip_send_skb <- udp_send_skb`.
+pub fn callers(step: &Step, names: &Names) -> Option<String> {
+    let callers = names.callers(&step.event);
+    let words = callers.into_iter().map(|(address, name)| {
+        let name = name.unwrap_or_else(|| format!("0x{address:x}"));
+        format!("<- {name}")
+    });
+    Some(words.collect::<Vec<_>>().join(" ")).filter(|text| !text.is_empty())
 }
 
 /// What an event's sign means, in words; none for merely having passed.

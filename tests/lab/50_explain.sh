@@ -104,7 +104,7 @@ ktrail trace --show skb.dev.mtv -- true 2>/tmp/notices
 check "a field that isn't there is refused, with the way out" \
     sh -c "[ $? = 2 ] && grep -q 'struct net_device of this kernel has no field \"mtv\"; did you mean \"mtu\"?' /tmp/notices"
 if kernel_at_least 6.12 && modprobe openvswitch; then
-    check "subsystems' drop reasons have names" sh -c "ktrail explain --reasons | grep -q '  OVS_DROP_LAST_ACTION '"
+    check "subsystems' drop reasons have names" sh -c "ktrail explain --reasons | grep -q '  OVS_DROP_LAST_ACTION'"
 else
     skip "subsystems' drop reasons have names" "the lab's kernels before 6.12 have no subsystem with reasons of its own"
 fi

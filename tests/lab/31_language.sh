@@ -24,7 +24,7 @@ prints "integers" 'BEGIN {
     printf("%d %d\n", @a == -7 ? 1 : 2, 0 ?: 3);
     printf("%s %s\n", true && @c > 100, !@c);
     exit(); } END { clear(@a); clear(@b); clear(@c); }' <<'OUT'
--3 -1 -3 15
+-3 -1 -3 -1
 -56 44 4294967295 ff
 -1 18446744073709551615 3
 5 7 7

@@ -480,7 +480,7 @@ impl Body<'_, '_> {
         };
         let ty = if result { Ty::I64 } else { Ty::U64 };
         if let (Some(x), Some(y)) = (a.constant(), b.constant())
-            && let Some(n) = fold(op, x, y, result)
+            && let Some(n) = fold(op, x, y, result, both_literal)
         {
             return Value {
                 literal: both_literal,
@@ -746,7 +746,8 @@ fn condition_of(op: BinaryOp, signed: bool) -> Option<Cond> {
     })
 }
 
-fn fold(op: BinaryOp, x: i64, y: i64, signed: bool) -> Option<i64> {
+/// `literals`: both stand in the script as numbers.
+fn fold(op: BinaryOp, x: i64, y: i64, signed: bool, literals: bool) -> Option<i64> {
     let (ux, uy) = (x as u64, y as u64);
     Some(match op {
         BinaryOp::Add => x.wrapping_add(y),
@@ -761,7 +762,7 @@ fn fold(op: BinaryOp, x: i64, y: i64, signed: bool) -> Option<i64> {
         BinaryOp::Xor => x ^ y,
         BinaryOp::Shl => x.wrapping_shl(y as u32),
         // As bpftrace folds it; of what is not known before, the bits that come in are 0.
-        BinaryOp::Shr if signed => x.wrapping_shr(y as u32),
+        BinaryOp::Shr if signed && literals => x.wrapping_shr(y as u32),
         BinaryOp::Shr => ux.wrapping_shr(y as u32) as i64,
         _ => return None,
     })

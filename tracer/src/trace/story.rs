@@ -207,6 +207,11 @@ impl Story {
         let verdict = "nft_immediate_eval [nf_tables]";
         self.pass(verdict).told(None, rule("OUTPUT", 7, -3));
         self.pass(verdict).told(None, rule("mine", 3, 0));
+        self.freed_by_netfilter()
+    }
+
+    /// What ends a packet that Netfilter dropped.
+    fn freed_by_netfilter(&mut self) -> &mut Self {
         self.sign(
             "tp:kfree_skb",
             Sign::Dropped {
@@ -220,13 +225,6 @@ impl Story {
     /// Netfilter drops it.
     pub fn dropped(&mut self) -> &mut Self {
         self.pass("ip_send_skb __ip_local_out nf_hook_slow kfree_skb_reason");
-        self.sign(
-            "tp:kfree_skb",
-            Sign::Dropped {
-                reason: Some(6),
-                location: 0xffff_ffff_8100_0010,
-            },
-        )
-        .free()
+        self.freed_by_netfilter()
     }
 }

@@ -549,7 +549,11 @@ impl Body<'_, '_> {
             Ty::Array { .. } | Ty::Str { .. } | Ty::Struct { .. } => Some(v.ty.size()),
             _ => None,
         };
-        let most = self.g.settings.strlen;
+        // Behind what the program holds itself is something else of its own.
+        let most = match (&v.at, own) {
+            (At::Text(_) | At::Mem(..), Some(own)) => own.min(self.g.settings.strlen),
+            _ => self.g.settings.strlen,
+        };
         let limit = args.get(1).map(|e| self.expr(e));
         let (len, dynamic) = match (&limit, own) {
             (None, Some(own)) => (own, None),
@@ -575,10 +579,11 @@ impl Body<'_, '_> {
                 };
                 self.pointee(&pointer)
             }
-            ty => {
+            ty if matches!(v.at, At::Text(_)) => {
                 let (base, off) = self.in_memory(&v, &ty.clone());
                 At::Mem(base, off)
             }
+            _ => v.at.clone(),
         };
         let ty = Ty::Buffer { len };
         let (base, off) = match dest {
@@ -596,6 +601,10 @@ impl Body<'_, '_> {
             Some(limit) => {
                 let size = self.clamped(&limit, len, 0);
                 self.b.store(base, off, size, Size::B4);
+                if matches!(at, At::Mem(..)) {
+                    self.copy(&at, base, off + 4, len);
+                    return Value::of(ty, At::Mem(base, off));
+                }
                 let from = self.address(&at);
                 let to = self.b.add(base, i64::from(off + 4));
                 let helper = if matches!(at, At::User(..)) {

@@ -99,7 +99,7 @@ impl Answers {
         answers
     }
 
-    /// A timeline's. Each latency belongs to the middle number of rules of its window.
+    /// A timeline's. Each latency belongs to the mean number of rules of its window.
     pub fn of_timeline(ticks: &[Tick]) -> Answers {
         let mut latency = Vec::new();
         let mut throughput = Vec::new();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeline_s_windows_have_their_middle_number_of_rules() {
+    fn a_timeline_s_windows_have_their_mean_number_of_rules() {
         let ticks: Vec<Tick> = (1..=6i32)
             .map(|i| Tick {
                 time_s: f64::from(i),

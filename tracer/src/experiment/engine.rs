@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::block::{Experiment, Plan, Series};
 use super::build::{self, Rules};
+use super::history::History;
 use super::ledger::{self, Ledger};
 use super::parameters::Settings;
-use super::results::{Step, Table, Tick};
+use super::results::{Step, Table};
 use super::workload::{self, Client, Stop};
 use super::{stats, tools};
 
@@ -218,10 +219,7 @@ impl Run<'_> {
             experiment.workload.namespace.as_deref(),
             &mut self.ledger,
         )?;
-        let mut history = History {
-            before: self.total()?,
-            ..History::default()
-        };
+        let mut history = History::begin(self.total()?);
         let Plan::Timeline { seconds, .. } = experiment.plan else {
             anyhow::bail!("the plan is no timeline");
         };
@@ -280,7 +278,7 @@ impl Run<'_> {
             let now = client.elapsed();
             let second = now >= next_second;
             if second {
-                history.rules.push((now, rules.count));
+                history.second(now, rules.count, self.total()?);
                 next_second = now.floor() + 1.0;
             }
             if now >= next_window {
@@ -293,9 +291,9 @@ impl Run<'_> {
             // After the readings: they are of the rules that there were.
             let target = (wanted as f64 * ((now - from) / (to - from)).clamp(0.0, 1.0)) as u64;
             if now >= from && target > rules.count && (second || target == wanted) {
+                let before = rules.count;
                 rules.grow(target)?;
-                let first = history.injected.map_or(now, |(first, _)| first);
-                history.injected = Some((first, client.elapsed()));
+                history.grown(now, client.elapsed(), before, self.total()?);
             }
         }
         Ok(())
@@ -320,64 +318,6 @@ fn or_a_match(error: anyhow::Error, rules: &Rules) -> anyhow::Error {
     match rules.check_idle() {
         Err(matched @ build::Error::Matched(_)) => matched.into(),
         _ => error,
-    }
-}
-
-/// What happened during a timeline: a time and a value.
-#[derive(Default)]
-struct History {
-    rules: Vec<(f64, u64)>,
-    latency: Vec<(f64, Option<f64>)>,
-    /// The map at the end of the last window.
-    before: Option<Total>,
-    /// When the first rules were added, and when the last.
-    injected: Option<(f64, f64)>,
-}
-
-impl History {
-    /// Ends a window: its average, if there were packets.
-    fn window(&mut self, now: f64, after: Option<Total>) -> Option<f64> {
-        let latency = self
-            .before
-            .zip(after)
-            .and_then(|(before, after)| after.since(before));
-        let latency = latency.map(|(average, _)| average);
-        self.before = after;
-        self.latency.push((now, latency));
-        latency
-    }
-
-    /// The workload's intervals, each with the number of rules at its end, and with the latency of the window that
-    /// ends nearest to it.
-    fn ticks(&self, report: &super::iperf::Report) -> Vec<Tick> {
-        let mut ticks: Vec<Tick> = report
-            .intervals
-            .iter()
-            .map(|interval| Tick {
-                time_s: interval.end,
-                throughput_mbit: Some(interval.mbit),
-                window_kb: interval.window_kb,
-                retransmits: interval.retransmits,
-                latency_ns: None,
-                rules: self
-                    .rules
-                    .iter()
-                    .rev()
-                    .find(|(t, _)| *t <= interval.end + 0.5)
-                    .map(|(_, count)| *count),
-            })
-            .collect();
-        for (time, latency) in &self.latency {
-            let distance = |tick: &Tick| (tick.time_s - time).abs();
-            if let Some(tick) = ticks
-                .iter_mut()
-                .min_by(|a, b| distance(a).total_cmp(&distance(b)))
-            {
-                // A short rest at the end does not replace a whole window.
-                tick.latency_ns = tick.latency_ns.or(*latency);
-            }
-        }
-        ticks
     }
 }
 
@@ -428,40 +368,11 @@ impl Left {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::iperf::{Interval, Report};
 
     #[test]
     fn an_average_is_of_what_came_since() {
         let before = Total { count: 10, sum: 1000 };
         assert_eq!(Total { count: 14, sum: 1200 }.since(before), Some((50.0, 4)));
         assert_eq!(before.since(before), None);
-    }
-
-    #[test]
-    fn ticks_have_the_rules_and_windows_of_their_time() {
-        let interval = |end| Interval {
-            end,
-            mbit: 10.0,
-            retransmits: Some(0),
-            window_kb: None,
-        };
-        let report = Report {
-            intervals: vec![interval(1.0), interval(2.0), interval(3.0)],
-            ended: None,
-        };
-        let history = History {
-            rules: vec![(1.01, 0), (2.02, 50), (3.01, 100)],
-            latency: vec![(2.04, Some(7.0)), (3.0, Some(9.0))],
-            ..History::default()
-        };
-        let ticks = history.ticks(&report);
-        assert_eq!(
-            ticks.iter().map(|t| t.rules).collect::<Vec<_>>(),
-            [Some(0), Some(50), Some(100)]
-        );
-        assert_eq!(
-            ticks.iter().map(|t| t.latency_ns).collect::<Vec<_>>(),
-            [None, Some(7.0), Some(9.0)]
-        );
     }
 }

@@ -42,7 +42,7 @@ pub struct Tick {
     pub retransmits: Option<u64>,
     /// Average latency since the interval before that has one, in nanoseconds.
     pub latency_ns: Option<f64>,
-    /// How many rules there were.
+    /// How many rules the interval's packets met, on the average.
     pub rules: Option<u64>,
 }
 

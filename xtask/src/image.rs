@@ -150,6 +150,16 @@ impl Images {
     }
 }
 
+/// The tools that ktrail is compared with, with all that they depend on, unpacked; they run by their own dynamic
+/// linker and libraries.
+pub fn peers(lab: &Lab) -> Result<PathBuf> {
+    let _lock = lab.build_lock()?;
+    let apt = Apt::open(lab)?;
+    part(lab, "peers", "the tools to compare with", "", |dir| {
+        apt.unpack_closure(&["pwru"], dir)
+    })
+}
+
 /// Makes a directory of the cache by `build`, which fills it; a half-built one never shows. Its name ends in a
 /// hash of `key`, so that working copies that disagree about a part don't take it from each other.
 fn part(

@@ -1,9 +1,8 @@
-//! The project's chores: `cargo xtask demo | test | lab`. Each does its own set-up.
-//!
-//! There is no `bench` yet; it will boot guests with the counting clock through [`qemu::boot`].
+//! The project's chores: `cargo xtask demo | test | bench | lab`. Each does its own set-up.
 
 mod apt;
 mod artifact;
+mod bench;
 mod command;
 mod demo;
 mod image;
@@ -28,12 +27,14 @@ struct Cli {
 enum Chore {
     Demo(demo::Options),
     Test(test::Options),
+    Bench(bench::Options),
     Lab(lab::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Demo(options) => demo::run(&options),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Lab(options) => lab::run(&options),
         Chore::Test(options) => test::run(&options),
     };

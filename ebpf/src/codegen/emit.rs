@@ -283,6 +283,9 @@ impl Emitter {
                 self.arguments(args);
                 match callee {
                     Callee::Helper(helper) => self.put(op::JMP | op::CALL, 0, 0, 0, helper as i32),
+                    Callee::Kfunc(id) => {
+                        self.put(op::JMP | op::CALL, 0, op::PSEUDO_KFUNC_CALL, 0, id as i32);
+                    }
                     Callee::Func(func) => {
                         self.code.calls.push((self.code.insns.len(), func));
                         self.put(op::JMP | op::CALL, 0, op::PSEUDO_CALL, 0, 0);

@@ -124,7 +124,8 @@ fn compile(
     scratch_end: &mut u32,
 ) -> Result<(Mfunc, u32), Error> {
     let func = &program.functions[index];
-    let (windows, areas) = loads::windows(func, options.packet, func.slots.len());
+    let casts = options.features.rdonly_cast.is_some();
+    let (windows, areas) = loads::windows(func, options.packet, casts, func.slots.len());
     let slots = func.slots.iter().map(|slot| FrameDecl {
         size: slot.size,
         align: slot.align,

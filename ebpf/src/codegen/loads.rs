@@ -3,6 +3,9 @@
 //! - Kernel loads from one register within one block share one `bpf_probe_read_kernel` when they fit
 //!   [`READ_SPAN`] bytes; each then loads from the stack. A read that faults gives zeros for all of them.
 //! - A packet's constant-offset bytes are read once, when it is opened, into its window.
+//! - Kernels with `bpf_rdonly_cast` (6.2+) need neither: the address is declared to be memory that the program may
+//!   read, which costs nothing when it runs, and each load is a plain one. The kernel makes them safe: one that
+//!   faults gives 0.
 //!
 //! Deliberately absent: reads shared between blocks. A front end that wants them loads at the dominating block.
 
@@ -13,6 +16,7 @@ use super::mir::*;
 use super::{Error, PacketAccess};
 use crate::ir::{BlockData, Function, Op, Operand, Reg, Size, Type};
 use crate::isa::{Helper, op};
+use crate::kernel::RdonlyCast;
 
 /// How many bytes of a kernel object one read covers at most.
 const READ_SPAN: i32 = 64;
@@ -36,11 +40,12 @@ pub struct Window {
 pub fn windows(
     func: &Function,
     access: PacketAccess,
+    casts: bool,
     first_area: usize,
 ) -> (BTreeMap<Reg, Window>, Vec<FrameDecl>) {
     let mut windows = BTreeMap::new();
     let mut areas = vec![];
-    if access != PacketAccess::KernelRead {
+    if access != PacketAccess::KernelRead || casts {
         return (windows, areas);
     }
     let mut loads: BTreeMap<Reg, Vec<(u32, Size)>> = BTreeMap::new();
@@ -157,6 +162,8 @@ struct Group {
     last: usize,
     /// The copy, once it is read.
     frame: Option<Frame>,
+    /// Its start, once it is cast.
+    cast: Option<V>,
 }
 
 /// The reads of a block.
@@ -186,6 +193,7 @@ impl Reads {
                 anchor: 0,
                 last: i,
                 frame: None,
+                cast: None,
             };
             let aligned = |off: i32, size: Size| off % size.bytes() as i32 == 0;
             let index = reads.groups.len();
@@ -245,6 +253,11 @@ fn direct(func: &Function, base: Reg) -> bool {
 }
 
 impl Lower<'_> {
+    /// Packets are read by plain loads from kernel memory.
+    fn casts(&self) -> bool {
+        self.packet_access() == PacketAccess::KernelRead && self.options.features.rdonly_cast.is_some()
+    }
+
     pub fn kernel_load(&mut self, at: usize, dst: Reg, base: Reg, off: i32, size: Size, signed: bool) {
         if direct(self.ir, base) {
             let (from, off) = self.base(Base::V(V(base.0)), off);
@@ -257,6 +270,19 @@ impl Lower<'_> {
         let index = self.reads.member[&at];
         let group = &self.reads.groups[index];
         let (lo, hi, anchor, last) = (group.lo, group.hi, group.anchor, group.last);
+        if self.options.features.rdonly_cast.is_some() {
+            let cast = match group.cast {
+                Some(cast) => cast,
+                None => {
+                    let from = self.sum(V(base.0), Operand::Imm(lo.into()));
+                    let cast = self.out.vreg();
+                    self.cast(cast, from);
+                    self.reads.groups[index].cast = Some(cast);
+                    cast
+                }
+            };
+            return self.load(V(dst.0), Base::V(cast), off - lo, size, signed, true);
+        }
         let frame = match group.frame {
             Some(frame) => frame,
             None => {
@@ -269,6 +295,29 @@ impl Lower<'_> {
         self.load(V(dst.0), Base::Frame(frame), off - anchor, size, signed, true);
         if last == at {
             self.temps.give_back(frame);
+        }
+    }
+
+    /// Make `dst` the address `from` of memory that plain loads may read, [`RdonlyCast::BYTES`] of it.
+    fn cast(&mut self, dst: V, from: V) {
+        if let Some(RdonlyCast { function, bytes }) = self.options.features.rdonly_cast {
+            self.push(Mop::Call {
+                callee: Callee::Kfunc(function),
+                args: vec![Arg::V(from), Arg::Imm(bytes.into())],
+                dst: Some(dst),
+            });
+        }
+    }
+
+    /// The cast start of a packet.
+    fn packet_cast(&mut self, packet: Reg) -> V {
+        match self.packet_casts.get(&packet) {
+            Some(cast) => *cast,
+            None => {
+                let cast = self.out.vreg();
+                self.packet_casts.insert(packet, cast);
+                cast
+            }
         }
     }
 
@@ -299,6 +348,10 @@ impl Lower<'_> {
         if self.is_direct(start) {
             self.scrub(V(dst.0));
         }
+        if self.casts() {
+            let cast = self.packet_cast(dst);
+            self.cast(cast, V(dst.0));
+        }
         if let Some(&window) = self.packets.get(&dst) {
             let to = self.area_arg(window.area, window.skew as i32);
             self.probe_read(to, window.len, V(dst.0), 0);
@@ -315,6 +368,19 @@ impl Lower<'_> {
     ) -> Result<(), Error> {
         let start = V(packet.0);
         match self.packet_access() {
+            PacketAccess::KernelRead if self.casts() => {
+                let within = |off: i64| off >= 0 && off + i64::from(size.bytes()) <= RdonlyCast::BYTES.into();
+                let (base, off) = match off {
+                    Operand::Imm(off) if within(off) => (self.packet_cast(packet), off as i32),
+                    off => {
+                        let from = self.sum(start, off);
+                        let cast = self.out.vreg();
+                        self.cast(cast, from);
+                        (cast, 0)
+                    }
+                };
+                self.load(dst, Base::V(base), off, size, false, false);
+            }
             PacketAccess::KernelRead => match (self.packets.get(&packet).copied(), off) {
                 (Some(window), Operand::Imm(off))
                     if off >= 0 && off + i64::from(size.bytes()) <= i64::from(window.len) =>

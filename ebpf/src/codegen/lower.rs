@@ -50,6 +50,8 @@ pub struct Lower<'a> {
     /// The address of per-CPU scratch.
     scratch: Option<V>,
     pub packets: BTreeMap<Reg, loads::Window>,
+    /// Where packets start as memory that plain loads may read.
+    pub packet_casts: BTreeMap<Reg, V>,
     pub temps: loads::Temps,
     pub reads: loads::Reads,
 }
@@ -85,6 +87,7 @@ pub fn lower(
         area_frames: vec![],
         scratch: None,
         packets: windows,
+        packet_casts: BTreeMap::new(),
         temps: loads::Temps::new(place.fixed_bytes),
         reads: loads::Reads::default(),
     };

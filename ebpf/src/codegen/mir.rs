@@ -66,6 +66,8 @@ pub enum Arg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callee {
     Helper(Helper),
+    /// One of the kernel's functions, by its number in the kernel's BTF.
+    Kfunc(u32),
     Func(FuncRef),
 }
 

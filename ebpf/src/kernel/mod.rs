@@ -163,9 +163,24 @@ pub struct Features {
     /// The `may_goto` instruction (6.9+).
     pub may_goto: bool,
     /// `bpf_rdonly_cast`: a kernel address becomes readable by plain loads (6.2+).
-    pub rdonly_cast: bool,
+    pub rdonly_cast: Option<RdonlyCast>,
     /// `bpf_get_func_ip` (5.15+).
     pub get_func_ip: bool,
     /// `bpf_get_attach_cookie` (5.15+).
     pub attach_cookie: bool,
+}
+
+/// How to make kernel memory readable by plain loads: numbers of this kernel's BTF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RdonlyCast {
+    /// The function `bpf_rdonly_cast`.
+    pub function: u32,
+    /// A struct that starts with [`RdonlyCast::BYTES`] bytes of `char`, as `struct new_utsname` does: the verifier
+    /// lets loads of any size read anywhere in an array of bytes, so that it serves for memory of any type.
+    pub bytes: u32,
+}
+
+impl RdonlyCast {
+    /// How many bytes can be read after one cast.
+    pub const BYTES: u32 = 65;
 }

@@ -57,7 +57,7 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
     if let (Err(lacking), Err(_)) = (&features.kprobe, &features.kprobe_multi) {
         eprintln!("ktrail: {lacking}; functions can't be attached to");
     } else {
-        let rules = Rules::load(features.kprobe_multi.is_err());
+        let rules = Rules::load(&btf, &features.codegen, features.kprobe_multi.is_err(), &[]);
         let selection = probeable::select(btf.skb_functions(), &Symbols::load()?, &rules);
         if args.skipped {
             for skipped in selection.skipped.iter().filter(|s| wanted(&s.name)) {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -92,6 +93,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 
+    /// Attach programs that do nothing: what attaching alone costs, for benchmarks
+    #[arg(long, hide = true)]
+    empty: bool,
+
     /// Room for events that have not been read yet, in KiB: a power of two
     #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
     ring_size: u32,
@@ -107,6 +112,8 @@ Examples:
 /// A way to attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BackendArg {
+    /// One link for all functions, by trampolines (7.2+)
+    TracingMulti,
     /// One link for all functions (5.18+, CONFIG_FPROBE)
     KprobeMulti,
     /// One probe a function (CONFIG_KPROBES)
@@ -118,6 +125,7 @@ enum BackendArg {
 impl From<BackendArg> for Backend {
     fn from(arg: BackendArg) -> Backend {
         match arg {
+            BackendArg::TracingMulti => Backend::TracingMulti,
             BackendArg::KprobeMulti => Backend::KprobeMulti,
             BackendArg::Kprobe => Backend::Kprobe,
             BackendArg::Tracepoint => Backend::Tracepoint,
@@ -190,6 +198,7 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         .into());
     }
 
+    let progress = Terminal::new();
     let kernel = Kernel::read()?;
     let extras = args.extras(&kernel.btf)?;
     let request = Request {
@@ -202,10 +211,14 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
             follow: FOLLOW,
         },
         extras: &extras,
+        // The command is what makes the packets: it can wait.
+        all_first: !args.command.is_empty() || args.count.is_some(),
+        empty: args.empty,
     };
-    let progress = Terminal::new();
     let mut session = Session::start(&kernel, &request, &progress)?;
-    progress.listening(&session);
+    if session.attaching() > 0 {
+        progress.begun(&session);
+    }
 
     let mut head = head(&kernel, &session, args.text());
     head.shown.clone_from(&args.show);
@@ -234,9 +247,14 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         count: args.count,
         command: &args.command,
     };
-    let ready = || match &args.ready_file {
-        Some(path) => std::fs::write(path, "").with_context(|| format!("--ready-file {}", path.display())),
-        None => Ok(()),
+    let ready = |session: &Session| {
+        progress.listening(session);
+        match &args.ready_file {
+            Some(path) => {
+                std::fs::write(path, "").with_context(|| format!("--ready-file {}", path.display()))
+            }
+            None => Ok(()),
+        }
     };
     let result = run::run(&mut session, &until, args.rendering.live, recorder, &ready, out);
     session.detach();
@@ -296,12 +314,14 @@ fn answers() -> Answers {
 /// Progress on standard error: a line that is drawn over on a terminal, notices in any case.
 struct Terminal {
     draws: bool,
+    since: Instant,
 }
 
 impl Terminal {
     fn new() -> Terminal {
         Terminal {
             draws: io::stderr().is_terminal(),
+            since: Instant::now(),
         }
     }
 
@@ -309,6 +329,17 @@ impl Terminal {
         if self.draws {
             eprint!("\r\x1b[K");
         }
+    }
+
+    /// The functions on packets' usual paths are attached.
+    fn begun(&self, session: &Session) {
+        self.clear();
+        eprintln!(
+            "ktrail: {} functions on packets' usual paths attached after {:.1} s; {} more follow",
+            session.coverage.functions,
+            self.since.elapsed().as_secs_f64(),
+            session.attaching(),
+        );
     }
 
     /// Everything is attached.

@@ -10,10 +10,10 @@ use std::fs;
 use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
 use ktrail_ebpf::ir::{
     AtomicOp, BinOp, Builder, Cond, MapDecl, MapKind, Op, Operand, Program as IrProgram, ProgramKind, Size,
-    Width,
+    Type, Width,
 };
 use ktrail_ebpf::isa::Helper;
-use ktrail_ebpf::kernel::{Features as CodegenFeatures, Space, Types};
+use ktrail_ebpf::kernel::{Features as CodegenFeatures, RdonlyCast, Space, Types};
 
 use super::Lacking;
 use super::attach::{self, Kprobe, Multi};
@@ -64,6 +64,10 @@ pub struct Features {
     pub codegen: CodegenFeatures,
     /// Attach to many functions by one link; if not, why not. Only attaching proves it ([`prove_kprobe_multi`]).
     pub kprobe_multi: Result<(), Lacking>,
+    /// Attach to many functions by one link through trampolines (7.2+); if not, why not.
+    pub tracing_multi: Result<(), Lacking>,
+    /// One program can serve many raw tracepoints and tell them apart by their cookies (6.10+).
+    pub raw_tracepoint_cookie: bool,
     /// kprobes, and how; if not, why not.
     pub kprobe: Result<Kprobe, Lacking>,
 }
@@ -83,6 +87,8 @@ impl Features {
         });
         Ok(Features {
             kprobe_multi: kprobe_multi(btf, &codegen),
+            tracing_multi: tracing_multi(btf),
+            raw_tracepoint_cookie: codegen.attach_cookie && loads_as(ProgramKind::RawTracepoint, cookie),
             kprobe,
             codegen,
             release,
@@ -168,7 +174,7 @@ fn codegen_features(btf: &KernelBtf) -> CodegenFeatures {
         iter_num: btf.by_name(Space::Struct, "bpf_iter_num").is_some(),
         // The enum came with the instruction.
         may_goto: btf.by_name(Space::Enum, "bpf_cond_pseudo_jmp").is_some(),
-        rdonly_cast: btf.by_name(Space::Func, "bpf_rdonly_cast").is_some(),
+        rdonly_cast: rdonly_cast(btf),
         get_func_ip: helper("BPF_FUNC_get_func_ip"),
         attach_cookie: helper("BPF_FUNC_get_attach_cookie"),
         ..CodegenFeatures::default()
@@ -177,12 +183,20 @@ fn codegen_features(btf: &KernelBtf) -> CodegenFeatures {
 
 /// A program of one block that returns what `body` made.
 fn generate(features: &CodegenFeatures, body: impl FnOnce(&mut Builder) -> Operand) -> Option<Object> {
+    generate_as(ProgramKind::Kprobe, features, body)
+}
+
+fn generate_as(
+    kind: ProgramKind,
+    features: &CodegenFeatures,
+    body: impl FnOnce(&mut Builder) -> Operand,
+) -> Option<Object> {
     let mut builder = Builder::new("probe");
     let result = body(&mut builder);
     builder.ret(result);
     let program = IrProgram {
         name: "ktrail_probe".into(),
-        kind: ProgramKind::Kprobe,
+        kind,
         maps: Vec::new(),
         functions: vec![builder.finish()],
     };
@@ -196,14 +210,32 @@ fn generate(features: &CodegenFeatures, body: impl FnOnce(&mut Builder) -> Opera
 /// True if the kernel loads a program with that body. Its result must depend on what is tried, or code generation
 /// drops it.
 fn loads(body: fn(&mut Builder) -> Operand) -> bool {
+    loads_as(ProgramKind::Kprobe, body)
+}
+
+fn loads_as(kind: ProgramKind, body: fn(&mut Builder) -> Operand) -> bool {
+    try_load(kind, body).is_ok()
+}
+
+/// As [`loads`], for programs of that kind; if not, what the kernel says.
+fn try_load(kind: ProgramKind, body: fn(&mut Builder) -> Operand) -> Result<(), String> {
     let all = CodegenFeatures {
         atomic_fetch: true,
         cpu_v4: true,
         may_goto: true,
         ..CodegenFeatures::default()
     };
-    let object = generate(&all, body);
-    object.is_some_and(|object| load(&object, &Maps::default(), &LoadOptions::default()).is_ok())
+    let object = generate_as(kind, &all, body);
+    let object = object.ok_or("no program could be generated")?;
+    match load(&object, &Maps::default(), &LoadOptions::default()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn cookie(b: &mut Builder) -> Operand {
+    let ctx = b.ctx();
+    b.call(Helper::GetAttachCookie, vec![ctx.into()]).into()
 }
 
 fn atomic_fetch(b: &mut Builder) -> Operand {
@@ -221,6 +253,28 @@ fn atomic_fetch(b: &mut Builder) -> Operand {
         fetch: Some(old),
     });
     old.into()
+}
+
+/// Where the kernel's BTF has what [`RdonlyCast`] needs, if programs that use it load.
+fn rdonly_cast(btf: &KernelBtf) -> Option<RdonlyCast> {
+    let of_kernel = |space, name| Some(btf.by_name(space, name)?).filter(|id| id.object == 0);
+    let cast = RdonlyCast {
+        bytes: of_kernel(Space::Struct, "new_utsname")?.id,
+        function: of_kernel(Space::Func, "bpf_rdonly_cast")?.id,
+    };
+    let features = CodegenFeatures {
+        rdonly_cast: Some(cast),
+        ..CodegenFeatures::default()
+    };
+    let object = generate(&features, |b| {
+        let address = b.call_as(Type::Kernel { direct: false }, Helper::KtimeGetNs, Vec::new());
+        // The last that can be read, unaligned.
+        let first = b.kernel_load(address, 1, Size::B1);
+        let last = b.kernel_load(address, 57, Size::B8);
+        b.bin(BinOp::Add, Width::W64, first, last).into()
+    })?;
+    load(&object, &Maps::default(), &LoadOptions::default()).ok()?;
+    Some(cast)
 }
 
 fn signed_division(b: &mut Builder) -> Operand {
@@ -271,6 +325,27 @@ fn kprobe_multi(btf: &KernelBtf, features: &CodegenFeatures) -> Result<(), Lacki
         Err(e) if e.errno != libc::EINVAL => Err(lacking(e.to_string())),
         _ => Ok(()),
     }
+}
+
+/// Whether the kernel knows tracing-multi. Only attaching proves it.
+fn tracing_multi(btf: &KernelBtf) -> Result<(), Lacking> {
+    let known = btf
+        .enum_values("bpf_attach_type")
+        .is_some_and(|types| types.iter().any(|(name, _)| name == "BPF_TRACE_FENTRY_MULTI"));
+    let lacking = |why: String| Lacking {
+        what: "this kernel can't attach to many functions at once by trampolines (tracing-multi)".into(),
+        why,
+        fix: "use Linux 7.2 or newer, or --backend kprobe-multi".into(),
+    };
+    if !known {
+        return Err(lacking("it came with Linux 7.2".into()));
+    }
+    // Such programs must return 0.
+    let body = |b: &mut Builder| {
+        cookie(b);
+        0.into()
+    };
+    try_load(ProgramKind::TracingMulti, body).map_err(lacking)
 }
 
 /// Attach an empty program to one function that every kernel has, and detach it: that it loads is no proof. Takes

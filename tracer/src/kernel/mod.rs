@@ -1,13 +1,15 @@
 //! The only room with system calls and `unsafe`.
 //!
 //! [`sys`] is the seam that tests fake; [`program`], [`maps`] and [`ring`] load and talk to programs;
-//! [`btf`] knows the types, [`symbols`] the addresses, [`probeable`] what of both can be probed; [`attach`] does it.
+//! [`btf`] knows the types, [`symbols`] the addresses, [`probeable`] what of both can be probed, by what `locate` or the
+//! kernel's lists say; [`attach`] does it.
 
 pub mod attach;
 pub mod btf;
 pub mod doctor;
 pub mod features;
 pub mod firewall;
+mod locate;
 pub mod maps;
 pub mod places;
 pub mod probeable;

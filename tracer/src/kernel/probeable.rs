@@ -5,10 +5,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::btf::SkbFunction;
+use ktrail_ebpf::kernel::Features;
+
+use super::btf::{KernelBtf, SkbFunction};
+use super::locate::{Location, hash, locate};
 use super::symbols::Symbols;
 
 /// Why a function is not probed.
@@ -25,6 +30,8 @@ pub enum Reason {
     NotInRegister,
     /// The kernel forbids kprobes in it (`NOKPROBE_SYMBOL`).
     Blacklisted,
+    /// The run ended before it was its turn.
+    NotYet,
     /// The kernel refused, with this error number.
     Refused(i32),
 }
@@ -37,6 +44,7 @@ impl fmt::Display for Reason {
             Reason::Ambiguous => f.write_str("ambiguous name"),
             Reason::NotInRegister => f.write_str("the skb is not in a register"),
             Reason::Blacklisted => f.write_str("on the kernel's kprobe blacklist"),
+            Reason::NotYet => f.write_str("not attached before the run ended"),
             Reason::Refused(errno) => write!(
                 f,
                 "refused by the kernel: {}",
@@ -53,6 +61,8 @@ pub struct Place {
     pub function: SkbFunction,
     /// Where it starts.
     pub addr: u64,
+    /// There is no other code of that name, as far as the kernel tells.
+    pub alone: bool,
 }
 
 /// A function that is not probed.
@@ -91,6 +101,9 @@ impl Selection {
 /// What the kernel says of its code: which functions can be patched and which may not be.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
+    /// Where functions have code, and whether it can be patched, if the kernel could be asked for just that; nothing
+    /// else is needed then.
+    located: Option<Vec<Location>>,
     /// What can be patched; None where tracefs can't be read: then only the attempt tells.
     pub traceable: Option<Traceable>,
     /// The text of the kprobe blacklist; empty for backends that it does not bind, or where it can't be read.
@@ -111,30 +124,71 @@ pub enum Traceable {
 /// A line of the list.
 #[derive(Clone, Copy)]
 struct Listed<'a> {
-    /// Where the call to ftrace is, if the list tells.
-    call: Option<u64>,
+    /// Where the call to ftrace is, if the list tells: a hexadecimal number.
+    call: &'a str,
     name: &'a str,
     module: &'a str,
 }
 
+impl Listed<'_> {
+    fn call(&self) -> Option<u64> {
+        u64::from_str_radix(self.call, 16).ok()
+    }
+}
+
 impl Traceable {
+    /// The lines. There are tens of thousands, of which few are wanted: numbers are parsed on demand.
     fn lines(&self) -> impl Iterator<Item = Listed<'_>> {
         let (text, addresses) = match self {
             Traceable::Names(text) => (text, false),
             Traceable::Addresses(text) => (text, true),
         };
-        text.lines().filter_map(move |line| {
+        text.split_terminator('\n').filter_map(move |line| {
             let (call, line) = match addresses {
-                true => {
-                    let (call, line) = line.split_once(' ')?;
-                    (Some(u64::from_str_radix(call, 16).ok()?), line)
-                }
-                false => (None, line),
+                // Addresses of kernel code have all their digits.
+                true if line.as_bytes().get(16) == Some(&b' ') => (&line[..16], &line[17..]),
+                true => line.split_once(' ')?,
+                false => ("", line),
             };
-            let (name, module) = line.split_once(' ').unwrap_or((line, ""));
-            let module = module.trim_start_matches('[').trim_end_matches(']');
+            let (name, module) = match line.strip_suffix(']') {
+                Some(line) => line.split_once(" [").unwrap_or((line, "")),
+                None => (line, ""),
+            };
             Some(Listed { call, name, module })
         })
+    }
+}
+
+/// A quick first look at whether a name is among many: it may say yes to others, too.
+struct Sieve(Vec<u64>);
+
+impl Sieve {
+    /// 64 Ki bits: of 2,000 names one in thirty others passes.
+    const WORDS: usize = 1024;
+
+    fn new<'a>(names: impl Iterator<Item = &'a str>) -> Sieve {
+        let mut bits = vec![0; Self::WORDS];
+        for name in names {
+            let at = Self::hash(name);
+            bits[at / 64] |= 1 << (at % 64);
+        }
+        Sieve(bits)
+    }
+
+    fn passes(&self, name: &str) -> bool {
+        let at = Self::hash(name);
+        self.0[at / 64] >> (at % 64) & 1 != 0
+    }
+
+    /// Of the name's last eight bytes and its length: names start alike.
+    fn hash(name: &str) -> usize {
+        let bytes = name.as_bytes();
+        let last = match bytes.last_chunk() {
+            Some(last) => u64::from_le_bytes(*last),
+            None => bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)),
+        };
+        let mixed = (last ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 48) as usize
     }
 }
 
@@ -142,20 +196,28 @@ impl Rules {
     /// From where to where the functions of these names reach, as far as the list of code that can be patched tells:
     /// each to the next one in the list. None if it has no addresses.
     pub fn extents(&self, names: &[&str]) -> Option<Vec<Range<u64>>> {
+        if let Some(located) = &self.located {
+            let wanted: Vec<u64> = names.iter().map(|name| hash(name)).collect();
+            let wanted = located.iter().filter(|l| wanted.contains(&l.hash));
+            return Some(wanted.map(|l| l.addr..l.end.unwrap_or(u64::MAX)).collect());
+        }
         let list @ Traceable::Addresses(_) = self.traceable.as_ref()? else {
             return None;
         };
-        let mut calls: Vec<u64> = list.lines().filter_map(|l| l.call).collect();
-        calls.sort_unstable();
-        let wanted = list
-            .lines()
-            .filter(|l| names.contains(&l.name))
-            .filter_map(|l| l.call);
-        let extent = |call| {
-            let next = calls.partition_point(|&c| c <= call);
-            call..calls.get(next).copied().unwrap_or(u64::MAX)
-        };
-        Some(wanted.map(extent).collect())
+        let wanted = list.lines().filter(|l| names.contains(&l.name));
+        let mut extents: Vec<Range<u64>> = wanted
+            .filter_map(|l| l.call())
+            .map(|call| call..u64::MAX)
+            .collect();
+        // Not in order: modules' code may come anywhere.
+        for call in list.lines().filter_map(|l| l.call()) {
+            for extent in &mut extents {
+                if extent.contains(&call) && call != extent.start {
+                    extent.end = call;
+                }
+            }
+        }
+        Some(extents)
     }
 }
 
@@ -175,26 +237,45 @@ fn start(call: u64, symbols: &Symbols) -> Option<u64> {
 }
 
 impl Rules {
-    /// Ask the running kernel. `kprobes`: whether the kprobe blacklist counts (it does not bind kprobe-multi).
-    ///
-    /// Takes tenths of a second: the kernel formats 40,000 names. It can go on beside other work.
-    pub fn load(kprobes: bool) -> Rules {
-        let read = |path: PathBuf| {
-            let bytes = std::fs::read(path).ok()?;
-            Some(String::from_utf8_lossy(&bytes).into_owned())
-        };
+    /// Ask the running kernel about everything that takes an skb. `kprobes`: whether the kprobe blacklist counts (it
+    /// does not bind kprobe-multi). `bounded`: functions whose [`Rules::extents`] will be asked for.
+    pub fn load(btf: &KernelBtf, features: &Features, kprobes: bool, bounded: &[&str]) -> Rules {
+        let names = btf.skb_functions().iter().map(|f| f.name.as_str());
+        match locate(btf, features, names, bounded) {
+            Some(located) => Rules {
+                located: Some(located),
+                blacklist: Rules::blacklist(kprobes),
+                traceable: None,
+            },
+            None => Rules::lists(kprobes),
+        }
+    }
+
+    fn blacklist(kprobes: bool) -> String {
+        match kprobes {
+            true => read("/sys/kernel/debug/kprobes/blacklist".into()).unwrap_or_default(),
+            false => String::new(),
+        }
+    }
+
+    /// The kernel's lists. It takes tenths of a second to format their 50,000 lines.
+    fn lists(kprobes: bool) -> Rules {
         Rules {
+            located: None,
             traceable: tracefs().and_then(|dir| {
                 let addresses = read(dir.join("available_filter_functions_addrs"));
                 let addresses = addresses.map(Traceable::Addresses);
                 addresses.or_else(|| read(dir.join("available_filter_functions")).map(Traceable::Names))
             }),
-            blacklist: match kprobes {
-                true => read("/sys/kernel/debug/kprobes/blacklist".into()).unwrap_or_default(),
-                false => String::new(),
-            },
+            blacklist: Rules::blacklist(kprobes),
         }
     }
+}
+
+fn read(path: PathBuf) -> Option<String> {
+    let mut bytes = Vec::with_capacity(4 << 20);
+    File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
+    String::from_utf8(bytes).ok()
 }
 
 /// Where tracefs is mounted, if it is.
@@ -206,9 +287,9 @@ pub fn tracefs() -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
-/// Choose where to probe. The symbols are read only where the list of code that can be patched has no addresses.
+/// Choose where to probe. The symbols are read only where the rules have no addresses.
 pub fn select(functions: &[SkbFunction], symbols: &Symbols, rules: &Rules) -> Selection {
-    let code = Code::find(functions, symbols, rules.traceable.as_ref());
+    let code = Code::find(functions, symbols, rules);
     let blacklist = blacklist(&rules.blacklist);
     let mut same: HashMap<(&str, &str), &SkbFunction> = HashMap::new();
     let mut ambiguous: HashSet<(&str, &str)> = HashSet::new();
@@ -248,6 +329,7 @@ pub fn select(functions: &[SkbFunction], symbols: &Symbols, rules: &Rules) -> Se
             Ok(addresses) => selection.places.extend(addresses.into_iter().map(|addr| Place {
                 function: function.clone(),
                 addr,
+                alone: code.alone(key),
             })),
             Err(reason) => selection.skipped.push(Skipped {
                 name: function.name.clone(),
@@ -265,18 +347,38 @@ pub fn select(functions: &[SkbFunction], symbols: &Symbols, rules: &Rules) -> Se
 /// Where functions, by module and name, have code that can be patched.
 struct Code<'f> {
     addresses: HashMap<(&'f str, &'f str), Vec<u64>>,
-    /// Those that have code, if that was looked up.
-    existing: Option<HashSet<(&'f str, &'f str)>>,
+    /// Those that have code, if that was looked up: in how many places.
+    existing: Option<HashMap<(&'f str, &'f str), usize>>,
 }
 
 impl<'f> Code<'f> {
-    fn find(functions: &'f [SkbFunction], symbols: &Symbols, list: Option<&'f Traceable>) -> Code<'f> {
+    fn find(functions: &'f [SkbFunction], symbols: &Symbols, rules: &'f Rules) -> Code<'f> {
         let keys = functions.iter().map(|f| (f.module.as_str(), f.name.as_str()));
         let mut addresses: HashMap<(&str, &str), Vec<u64>> = keys.clone().map(|k| (k, Vec::new())).collect();
+        if let Some(located) = &rules.located {
+            let by_hash: HashMap<(&str, u64), (&str, &str)> =
+                keys.map(|key| ((key.0, hash(key.1)), key)).collect();
+            let mut existing: HashMap<(&str, &str), usize> = HashMap::new();
+            for location in located {
+                let Some(&key) = by_hash.get(&(location.module.as_str(), location.hash)) else {
+                    continue;
+                };
+                *existing.entry(key).or_default() += 1;
+                if location.patchable {
+                    addresses.entry(key).or_default().push(location.addr);
+                }
+            }
+            return Code {
+                addresses,
+                existing: Some(existing),
+            };
+        }
+        let list = rules.traceable.as_ref();
         if let Some(list @ Traceable::Addresses(_)) = list {
-            for Listed { call, name, module } in list.lines() {
-                if let Some(here) = addresses.get_mut(&(module, name)) {
-                    here.extend(call.and_then(|call| start(call, symbols)));
+            let sieve = Sieve::new(keys.map(|(_, name)| name));
+            for listed in list.lines().filter(|l| sieve.passes(l.name)) {
+                if let Some(here) = addresses.get_mut(&(listed.module, listed.name)) {
+                    here.extend(listed.call().and_then(|call| start(call, symbols)));
                 }
             }
             return Code {
@@ -289,9 +391,12 @@ impl<'f> Code<'f> {
             let symbols = named.get(name).into_iter().flatten();
             here.extend(symbols.filter(|s| s.module == *module).map(|s| s.addr));
         }
-        let existing = keys.clone().filter(|key| !addresses[key].is_empty()).collect();
+        let existing = keys.clone().map(|key| (key, addresses[&key].len()));
+        let existing = existing.filter(|&(_, count)| count > 0).collect();
         if let Some(list) = list {
-            let listed: HashSet<(&str, &str)> = list.lines().map(|l| (l.module, l.name)).collect();
+            let sieve = Sieve::new(keys.map(|(_, name)| name));
+            let wanted = list.lines().filter(|l| sieve.passes(l.name));
+            let listed: HashSet<(&str, &str)> = wanted.map(|l| (l.module, l.name)).collect();
             addresses.retain(|key, _| listed.contains(key));
         }
         Code {
@@ -300,11 +405,17 @@ impl<'f> Code<'f> {
         }
     }
 
+    fn alone(&self, key: (&'f str, &'f str)) -> bool {
+        let listed = self.addresses.get(&key).map_or(0, Vec::len);
+        let existing = self.existing.as_ref().and_then(|e| e.get(&key));
+        listed.max(existing.copied().unwrap_or(0)) == 1
+    }
+
     /// The addresses of a function, or why there are none.
     fn of(&self, key: (&'f str, &'f str)) -> Result<&[u64], Reason> {
         match self.addresses.get(&key) {
             Some(here) if !here.is_empty() => Ok(here),
-            _ if self.existing.as_ref().is_some_and(|e| !e.contains(&key)) => Err(Reason::NotInSymbols),
+            _ if self.existing.as_ref().is_some_and(|e| !e.contains_key(&key)) => Err(Reason::NotInSymbols),
             _ => Err(Reason::NotTraceable),
         }
     }
@@ -338,7 +449,7 @@ mod tests {
             indirection: Indirection::Skb,
             constant: false,
             params: 1,
-            variadic: false,
+            trampoline: true,
         }
     }
 
@@ -362,6 +473,7 @@ mod tests {
              0000000000000600 t deep\n0000000000000700 t forbidden\n0000000000000800 t fine\t[veth]\n",
         );
         let rules = Rules {
+            located: None,
             traceable: Some(Traceable::Names(
                 "fine\nalias\ntwo_bodies\ntwo_bodies\ntwo_shapes\ndeep\nforbidden\nfine [veth]\nother\n"
                     .into(),
@@ -410,6 +522,7 @@ mod tests {
             "0000000000000204 twice\n0000000000000310 never [veth]\n".into(),
         ));
         let rules = Rules {
+            located: None,
             traceable,
             blacklist: String::new(),
         };

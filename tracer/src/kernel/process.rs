@@ -44,6 +44,14 @@ pub fn resume(pid: u32) -> io::Result<()> {
     }
 }
 
+/// Let this thread leave a busy CPU to others most of the time: a machine in trouble has better things to do than to
+/// print what happens on it. Where CPUs are idle it makes no difference.
+pub fn yield_to_others() {
+    const NICE: libc::c_int = 5;
+    // SAFETY: numbers only. On Linux this is about the calling thread. That it fails does no harm.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
 /// Whether a process is there and not waiting for its parent to notice its end.
 pub fn alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists() && state(pid) != Some('Z')

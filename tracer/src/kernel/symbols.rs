@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, OnceLock};
 
 use super::Lacking;
@@ -104,8 +104,18 @@ impl Symbols {
 
     fn table(&self) -> &Table {
         self.0.get_or_init(|| {
-            let text = std::fs::read(KALLSYMS).unwrap_or_default();
-            Table::parse(&String::from_utf8_lossy(&text))
+            // Line by line: the whole text would take twice the room of the table.
+            let mut table = Table::default();
+            if let Ok(file) = File::open(KALLSYMS) {
+                let mut file = BufReader::with_capacity(64 << 10, file);
+                let mut line = Vec::with_capacity(256);
+                while file.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                    table.parse_line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+                    line.clear();
+                }
+            }
+            table.sort();
+            table
         })
     }
 
@@ -175,9 +185,13 @@ impl Table {
         for line in text.lines() {
             table.parse_line(line);
         }
-        // Stable: of symbols with one address, the first listed stays first.
-        table.entries.sort_by_key(|e| e.addr);
+        table.sort();
         table
+    }
+
+    fn sort(&mut self) {
+        // Stable: of symbols with one address, the first listed stays first.
+        self.entries.sort_by_key(|e| e.addr);
     }
 
     fn parse_line(&mut self, line: &str) -> Option<()> {

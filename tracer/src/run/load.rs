@@ -68,9 +68,14 @@ fn kind(probe: &Probe) -> Kind {
 /// # Errors
 /// What the kernel lacks or what does not fit its limits.
 pub fn generate(compiled: &Compiled, features: &CodegenFeatures) -> Result<Vec<Object>, codegen::Error> {
+    // Kinds of programs that the tracer has no use for may not have that function.
+    let features = CodegenFeatures {
+        rdonly_cast: None,
+        ..features.clone()
+    };
     let options = Options {
         packet: PacketAccess::KernelRead,
-        features,
+        features: &features,
     };
     let probes = compiled.probes.iter();
     probes.map(|p| codegen::generate(&p.program, &options)).collect()

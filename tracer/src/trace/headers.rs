@@ -77,7 +77,6 @@ impl Network {
             signed: false,
         });
         let network = b.kernel_load(skb, o.skb_network_header as i32, Size::B2);
-        let mac = b.kernel_load(skb, o.skb_mac_header as i32, Size::B2);
         let tail = b.kernel_load(skb, o.skb_tail as i32, Size::B4);
         b.push(Op::KernelLoad {
             dst: head,
@@ -86,8 +85,6 @@ impl Network {
             size: Size::B8,
             signed: false,
         });
-        let head_number = b.kernel_load(skb, o.skb_head as i32, Size::B8);
-        let data = b.kernel_load(skb, o.skb_data as i32, Size::B8);
 
         let off = b.int();
         let (no_protocol, ready, set, unset, found) = (b.block(), b.block(), b.block(), b.block(), b.block());
@@ -104,6 +101,7 @@ impl Network {
             }
             b.jump(plain);
             b.switch_to(tagged);
+            let mac = b.kernel_load(skb, o.skb_mac_header as i32, Size::B2);
             b.branch_if(Cond::Eq, mac, UNSET, plain);
             b.push(add(off, mac, ETH_HLEN));
             b.jump(found);
@@ -115,9 +113,12 @@ impl Network {
         b.mov(off, network);
         b.jump(found);
 
+        // Seldom: between the driver and the protocol's handler.
         b.switch_to(unset);
+        let mac = b.kernel_load(skb, o.skb_mac_header as i32, Size::B2);
+        let data = b.kernel_load(skb, o.skb_data as i32, Size::B8);
         b.branch_if(Cond::Eq, mac, UNSET, none);
-        let data_off = b.bin(BinOp::Sub, Width::W64, data, head_number);
+        let data_off = b.bin(BinOp::Sub, Width::W64, data, head);
         b.mov(off, data_off);
         b.branch(Cond::Gt, off, mac, found, none);
 

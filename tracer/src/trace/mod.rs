@@ -22,6 +22,7 @@ pub mod rules;
 pub mod run;
 pub mod session;
 pub mod summary;
+pub mod usual;
 pub mod view;
 
 #[cfg(test)]

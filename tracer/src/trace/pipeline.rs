@@ -9,7 +9,7 @@ use super::journey::{Journeys, Limits};
 use super::order::Sorter;
 use super::recording::{End, Recorder};
 use super::render::Renderer;
-use super::summary::{Attached, Missed, Summary};
+use super::summary::{Attached, Counted, Summary};
 
 /// The way of the events through sorter, journeys and renderer.
 pub struct Pipeline<R> {
@@ -88,7 +88,7 @@ impl<R: Renderer> Pipeline<R> {
     /// What writing gave; see [`is_over`].
     pub fn finish_replay(self, end: End) -> io::Result<Summary> {
         let late = end.late;
-        self.end(end.attached, end.missed, late)
+        self.end(end.attached, end.counted, late)
     }
 
     /// Renders what is due at `now`, in nanoseconds of CLOCK_MONOTONIC. Call it a few times in a hundred
@@ -117,7 +117,7 @@ impl<R: Renderer> Pipeline<R> {
     ///
     /// # Errors
     /// What writing gave; see [`is_over`].
-    pub fn finish(mut self, attached: Attached, missed: Missed) -> io::Result<Summary> {
+    pub fn finish(mut self, attached: Attached, counted: Counted) -> io::Result<Summary> {
         while let Some(event) = self.sorter.flush() {
             self.take(event)?;
         }
@@ -126,20 +126,20 @@ impl<R: Renderer> Pipeline<R> {
             let attached = attached.clone();
             recorder.finish(&End {
                 attached,
-                missed,
+                counted,
                 late,
             })?;
         }
-        self.end(attached, missed, late)
+        self.end(attached, counted, late)
     }
 
-    fn end(mut self, attached: Attached, missed: Missed, late: u64) -> io::Result<Summary> {
+    fn end(mut self, attached: Attached, counted: Counted, late: u64) -> io::Result<Summary> {
         self.journeys.finish();
         self.render_ended()?;
         let totals = self.journeys.totals();
         let summary = Summary {
             attached,
-            missed,
+            counted,
             late,
             totals,
         };

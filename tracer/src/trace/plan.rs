@@ -181,8 +181,10 @@ fn tracepoint_role(name: &str, params: u8, functions: &HashSet<&str>) -> Role {
     }
 }
 
-/// Group candidates by the program that they need. A candidate's number is its position.
-pub fn group(candidates: &[Candidate]) -> Vec<Group> {
+/// Group candidates by the program that they need. A candidate's number is its position. `cookies`: whether programs
+/// at functions are told where they are. Then those that few share are one: each takes the kernel its time to check
+/// and to attach. (At tracepoints a program may not read more arguments than the tracepoint has.)
+pub fn group(candidates: &[Candidate], cookies: bool) -> Vec<Group> {
     let functions: HashSet<&str> = candidates
         .iter()
         .filter(|c| c.point.kind == PointKind::Function && c.point.module.is_empty())
@@ -191,12 +193,13 @@ pub fn group(candidates: &[Candidate]) -> Vec<Group> {
     let mut groups: BTreeMap<(PointKind, SkbArg, Role, bool), Vec<PointId>> = BTreeMap::new();
     for (number, candidate) in (0..).zip(candidates) {
         let (role, skb) = role(candidate, &functions);
-        let key = (
-            candidate.point.kind,
-            skb.unwrap_or(candidate.skb),
-            role,
-            candidate.point.quiet,
-        );
+        let mut skb = skb.unwrap_or(candidate.skb);
+        let rare = skb.indirect || skb.index >= 2;
+        let function = candidate.point.kind == PointKind::Function;
+        if cookies && function && role == Role::Pass && rare && skb.index < SkbArg::MOST {
+            skb.index = SkbArg::BY_COOKIE;
+        }
+        let key = (candidate.point.kind, skb, role, candidate.point.quiet);
         groups.entry(key).or_default().push(PointId(number));
     }
     let group = |((kind, skb, role, quiet), points)| Group {
@@ -273,14 +276,14 @@ mod tests {
             candidate("__skb_clone", Function, 0, 2),
             candidate("__copy_skb_header", Function, 0, 2),
         ];
-        let groups = group(&both);
+        let groups = group(&both, true);
         assert_eq!(
             role_of(&groups, 0),
             (Role::Pass, 1),
             "the original passes; the clone is none yet"
         );
         assert_eq!(role_of(&groups, 1), (Role::Clone { from: 1 }, 0));
-        let groups = group(&both[..1]);
+        let groups = group(&both[..1], true);
         assert_eq!(role_of(&groups, 0), (Role::Clone { from: 1 }, 0));
     }
 
@@ -288,7 +291,7 @@ mod tests {
     fn a_drop_is_the_last_word_only_where_functions_are_not_seen() {
         use PointKind::{Function, Tracepoint};
         let drop = candidate("kfree_skb", Tracepoint, 0, 4);
-        let alone = group(std::slice::from_ref(&drop));
+        let alone = group(std::slice::from_ref(&drop), true);
         assert_eq!(
             role_of(&alone, 0).0,
             Role::Drop {
@@ -297,7 +300,7 @@ mod tests {
                 last: true
             }
         );
-        let with = group(&[drop, candidate("ip_rcv", Function, 0, 4)]);
+        let with = group(&[drop, candidate("ip_rcv", Function, 0, 4)], true);
         assert_eq!(
             role_of(&with, 0).0,
             Role::Drop {
@@ -313,17 +316,33 @@ mod tests {
         use PointKind::Function;
         let mut nft = candidate("nft_do_chain_ipv4", Function, 1, 3);
         nft.point.module = "nf_tables".into();
-        let groups = group(&[
-            candidate("nf_hook_slow", Function, 0, 4),
-            nft,
-            candidate("ipt_do_table", Function, 1, 3),
-            candidate("ip6t_do_table", Function, 0, 3),
-        ]);
+        let groups = group(
+            &[
+                candidate("nf_hook_slow", Function, 0, 4),
+                nft,
+                candidate("ipt_do_table", Function, 1, 3),
+                candidate("ip6t_do_table", Function, 0, 3),
+            ],
+            true,
+        );
         let role = |point| role_of(&groups, point).0;
         let hook = |state, rules| Role::Hook { state, rules };
         assert_eq!(role(0), hook(1, None));
         assert_eq!(role(1), hook(2, Some(Rules::Nft(0))));
         assert_eq!(role(2), hook(2, Some(Rules::Xt(0))));
         assert_eq!(role(3), hook(1, Some(Rules::Xt(2))));
+    }
+
+    #[test]
+    fn few_share_a_program_where_cookies_tell_them_apart() {
+        use PointKind::Function;
+        let all = [
+            candidate("first", Function, 0, 1),
+            candidate("third", Function, 2, 3),
+            candidate("fifth", Function, 4, 5),
+        ];
+        let indexes = |groups: Vec<Group>| groups.iter().map(|g| g.skb.index).collect::<Vec<_>>();
+        assert_eq!(indexes(group(&all, true)), [0, SkbArg::BY_COOKIE]);
+        assert_eq!(indexes(group(&all, false)), [0, 2, 4]);
     }
 }

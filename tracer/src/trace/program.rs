@@ -13,6 +13,7 @@
 
 mod extras;
 mod netfilter;
+mod report;
 
 use ktrail_ebpf::filter::{self, Filter};
 use ktrail_ebpf::ir::{
@@ -23,8 +24,7 @@ use ktrail_ebpf::isa::Helper;
 
 use super::extras::Extras;
 use super::offsets::Offsets;
-use super::record::{self, Record};
-use super::view::{self, SkbView};
+use super::view::SkbView;
 
 /// The maps that all programs of a run share, in the order of [`maps`].
 const EVENTS: MapRef = MapRef(0);
@@ -92,10 +92,17 @@ impl Stat {
 /// Where a program finds the packet among the arguments of what it is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SkbArg {
-    /// Position, from 0.
+    /// Position, from 0; or [`SkbArg::BY_COOKIE`].
     pub index: u8,
     /// It is a `struct sk_buff **`.
     pub indirect: bool,
+}
+
+impl SkbArg {
+    /// The position is among those that [`SkbArg::MOST`] allows, and the upper half of the attach cookie says which.
+    pub const BY_COOKIE: u8 = u8::MAX;
+    /// Positions that a cookie can tell: from 0 to one less.
+    pub const MOST: u8 = 6;
 }
 
 /// How a report says where it comes from.
@@ -244,6 +251,18 @@ pub fn build(name: &str, spec: &Spec<'_>) -> Program {
     }
 }
 
+/// A program that does nothing, to be attached like the one for `spec`.
+pub fn empty(name: &str, spec: &Spec<'_>) -> Program {
+    let mut b = Builder::new(name);
+    b.ret(0);
+    Program {
+        name: name.into(),
+        kind: spec.kind,
+        maps: maps(spec.limits),
+        functions: vec![b.finish()],
+    }
+}
+
 /// Registers and blocks that the parts of one program share.
 struct Body<'a> {
     b: Builder,
@@ -321,10 +340,10 @@ impl<'a> Body<'a> {
 
     /// Put the skb of an argument into `dst`.
     fn argument(&mut self, dst: Reg, arg: SkbArg) {
-        self.b.push(Op::Arg {
-            dst,
-            index: arg.index,
-        });
+        match arg.index {
+            SkbArg::BY_COOKIE => self.argument_by_cookie(dst),
+            index => self.b.push(Op::Arg { dst, index }),
+        }
         if arg.indirect {
             self.b.push(Op::KernelLoad {
                 dst,
@@ -335,6 +354,23 @@ impl<'a> Body<'a> {
             });
         }
         self.b.branch_if(Cond::Eq, dst, 0, self.out);
+    }
+
+    fn argument_by_cookie(&mut self, dst: Reg) {
+        let ctx = self.b.ctx();
+        let cookie = self.b.call(Helper::GetAttachCookie, vec![ctx.into()]);
+        let wanted = self.b.bin(BinOp::Shr, Width::W64, cookie, 32);
+        let found = self.b.block();
+        for index in 0..SkbArg::MOST {
+            let (this, next) = (self.b.block(), self.b.block());
+            self.b.branch(Cond::Eq, wanted, i64::from(index), this, next);
+            self.b.switch_to(this);
+            self.b.push(Op::Arg { dst, index });
+            self.b.jump(found);
+            self.b.switch_to(next);
+        }
+        self.b.jump(self.out);
+        self.b.switch_to(found);
     }
 
     /// Store `skb` as the key and look it up in `follow`. Goes on in a new block with the value.
@@ -519,239 +555,6 @@ impl<'a> Body<'a> {
         self.b.jump(report);
     }
 
-    /// Report the event, or count it as lost.
-    fn report(&mut self) {
-        self.count(Stat::Produced);
-        let ring = self.b.map(EVENTS);
-        let plain = match self.spec.role {
-            Role::Hook { .. } => record::SIZE + record::HOOK_SIZE,
-            Role::Verdict { .. } => record::SIZE + record::RULE_SIZE,
-            _ => record::SIZE,
-        };
-        let size = plain + self.spec.extras.size();
-        let ty = Type::Record { size, nullable: true };
-        let args = vec![ring.into(), i64::from(size).into(), 0.into()];
-        let record = self.b.call_as(ty, Helper::RingbufReserve, args);
-        let (lost, done) = (self.b.block(), self.b.block());
-        let record = self.b.non_null(record, lost);
-        self.fill(record);
-        if let Role::Hook { state, rules } = self.spec.role {
-            self.hook(record, state, rules);
-        }
-        if let Role::Verdict { immediate } = self.spec.role {
-            self.rule(record, immediate);
-        }
-        self.extras(record, plain);
-        self.b
-            .call_void(Helper::RingbufSubmit, vec![record.into(), 0.into()]);
-        self.b.jump(done);
-        self.b.switch_to(lost);
-        self.count(Stat::Lost);
-        self.b.jump(done);
-        self.b.switch_to(done);
-    }
-
-    fn fill(&mut self, record: Reg) {
-        let spec = self.spec;
-        let o = spec.offsets;
-        let (subject, sign, extra) = self.sign();
-        let put =
-            |b: &mut Builder, field: Record, src: Operand| b.store(record, field.offset(), src, field.size());
-
-        let time = self.b.call(Helper::KtimeGetNs, vec![]);
-        put(&mut self.b, Record::Time, time.into());
-        put(&mut self.b, Record::Journey, self.journey.into());
-        put(&mut self.b, Record::Skb, self.skb.into());
-        let ids = self.b.call(Helper::GetCurrentPidTgid, vec![]);
-        put(&mut self.b, Record::PidTgid, ids.into());
-        let cpu = self.b.call(Helper::GetSmpProcessorId, vec![]);
-        put(&mut self.b, Record::Cpu, cpu.into());
-        let (point, ip) = self.place();
-        put(&mut self.b, Record::Point, point);
-        put(&mut self.b, Record::Ip, ip);
-        put(&mut self.b, Record::Sign, i64::from(sign).into());
-        put(&mut self.b, Record::Extra0, extra[0]);
-        put(&mut self.b, Record::Extra1, extra[1]);
-        let comm = self.b.add(record, i64::from(record::COMM.0));
-        self.b.call_void(
-            Helper::GetCurrentComm,
-            vec![comm.into(), i64::from(record::COMM.1).into()],
-        );
-
-        put(
-            &mut self.b,
-            Record::HasState,
-            i64::from(spec.role.has_state()).into(),
-        );
-        if !spec.role.has_state() {
-            // The verifier does not ask for it, but no report shall carry what the ring held before.
-            for off in (record::STATE..record::SIZE).step_by(8) {
-                self.b.store(record, off as i32, 0, Size::B8);
-            }
-            return;
-        }
-        for (field, off, size) in [
-            (Record::Len, o.skb_len, Size::B4),
-            (Record::Mark, o.skb_mark, Size::B4),
-            (Record::Protocol, o.skb_protocol, Size::B2),
-        ] {
-            let value = self.b.kernel_load(subject, off as i32, size);
-            put(&mut self.b, field, value.into());
-        }
-        let data = self.b.kernel_load(subject, o.skb_data as i32, Size::B8);
-        let head = self.b.kernel_load(subject, o.skb_head as i32, Size::B8);
-        let headroom = self.b.bin(BinOp::Sub, Width::W64, data, head);
-        put(&mut self.b, Record::Data, headroom.into());
-        self.conntrack(record, subject);
-        self.device(record, subject);
-        self.headers(record, subject);
-    }
-
-    /// What connection tracking makes of the packet: `skb->_nfct` is its entry's address, with `enum
-    /// ip_conntrack_info` in the lower three bits.
-    fn conntrack(&mut self, record: Reg, subject: Reg) {
-        let field = Record::Conntrack;
-        let unknown = i64::try_from(record::NO_CONNTRACK).unwrap_or_default();
-        let Some(off) = self.spec.offsets.skb_nfct else {
-            self.b.store(record, field.offset(), unknown, field.size());
-            return;
-        };
-        let (unseen, done) = (self.b.block(), self.b.block());
-        let entry = self.b.kernel_load(subject, off as i32, Size::B8);
-        self.b.branch_if(Cond::Eq, entry, 0, unseen);
-        let info = self.b.and(entry, 7);
-        self.b.store(record, field.offset(), info, field.size());
-        self.b.jump(done);
-        self.b.switch_to(unseen);
-        self.b.store(record, field.offset(), unknown, field.size());
-        self.b.jump(done);
-        self.b.switch_to(done);
-    }
-
-    /// What the role adds to a report: the skb whose state is reported, the sign and its two values.
-    fn sign(&mut self) -> (Reg, record::SignCode, [Operand; 2]) {
-        use record::SignCode as S;
-        let none = Operand::Imm(0);
-        match self.spec.role {
-            Role::Pass | Role::Hook { .. } | Role::Verdict { .. } | Role::PassFollowed | Role::Reallocate => {
-                (self.skb, S::Passed, [none, none])
-            }
-            Role::Copy => (self.skb, S::Copied, [none, none]),
-            Role::Free { .. } => (self.skb, S::Freed, [none, none]),
-            Role::Consume { location, .. } => {
-                let location = match location {
-                    Some(index) => self.b.arg(index, Type::Int).into(),
-                    None => none,
-                };
-                (self.skb, S::Consumed, [location, none])
-            }
-            Role::Clone { from } => {
-                let original = self.b.arg(from, Type::Kernel { direct: false });
-                (original, S::Cloned, [original.into(), none])
-            }
-            Role::Transmit { code } => {
-                let code = self.b.arg(code, Type::Int);
-                (self.skb, S::Transmitted, [code.into(), none])
-            }
-            Role::Drop { location, reason, .. } => {
-                let location = self.b.arg(location, Type::Int);
-                match reason {
-                    Some(index) => {
-                        let reason = self.b.arg(index, Type::Int);
-                        (self.skb, S::DroppedFor, [location.into(), reason.into()])
-                    }
-                    None => (self.skb, S::Dropped, [location.into(), none]),
-                }
-            }
-        }
-    }
-
-    /// The point's number and the probed address, of which one is known.
-    fn place(&mut self) -> (Operand, Operand) {
-        let unknown = Operand::Imm(i64::from(record::NO_POINT));
-        match self.spec.place {
-            Place::Fixed(point) => (i64::from(point).into(), 0.into()),
-            Place::Cookie => {
-                let ctx = self.b.ctx();
-                let cookie = self.b.call(Helper::GetAttachCookie, vec![ctx.into()]);
-                (cookie.into(), 0.into())
-            }
-            Place::Ip => {
-                let ctx = self.b.ctx();
-                let ip = if self.spec.get_func_ip {
-                    self.b.call(Helper::GetFuncIp, vec![ctx.into()])
-                } else {
-                    // x86-64's `struct pt_regs`: `ip` is its 17th word.
-                    self.b.load(ctx, 128, Size::B8)
-                };
-                (unknown, ip.into())
-            }
-        }
-    }
-
-    /// Device and network namespace.
-    fn device(&mut self, record: Reg, subject: Reg) {
-        let o = self.spec.offsets;
-        let (no_device, named) = (self.b.block(), self.b.block());
-        let name = self.b.add(record, i64::from(record::IFNAME.0));
-        let put =
-            |b: &mut Builder, field: Record, src: Operand| b.store(record, field.offset(), src, field.size());
-
-        let dev = self.b.kernel_ptr(subject, o.skb_dev as i32);
-        self.b.branch_if(Cond::Eq, dev, 0, no_device);
-        let ifindex = self.b.kernel_load(dev, o.dev_ifindex as i32, Size::B4);
-        put(&mut self.b, Record::Ifindex, ifindex.into());
-        let from = self.b.add(dev, i64::from(o.dev_name));
-        let args = vec![name.into(), i64::from(record::IFNAME.1).into(), from.into()];
-        self.b.call_void(Helper::ProbeReadKernel, args);
-        self.b.jump(named);
-
-        self.b.switch_to(no_device);
-        put(&mut self.b, Record::Ifindex, 0.into());
-        for half in [0, 8] {
-            self.b.store(record, record::IFNAME.0 as i32 + half, 0, Size::B8);
-        }
-        self.b.jump(named);
-
-        self.b.switch_to(named);
-        let netns = self.netns(subject);
-        put(&mut self.b, Record::Netns, netns.into());
-    }
-
-    /// Inode of the network namespace of the skb's device, else of its socket; 0 where it has neither.
-    fn netns(&mut self, subject: Reg) -> Reg {
-        let o = self.spec.offsets;
-        let (no_device, have_net, no_net, done) =
-            (self.b.block(), self.b.block(), self.b.block(), self.b.block());
-        let net = self.b.reg(Type::Kernel { direct: false });
-        let netns = self.b.int();
-
-        let dev = self.b.kernel_ptr(subject, o.skb_dev as i32);
-        self.b.branch_if(Cond::Eq, dev, 0, no_device);
-        let dev_net = self.b.kernel_ptr(dev, o.dev_net as i32);
-        self.b.mov(net, dev_net);
-        self.b.jump(have_net);
-
-        self.b.switch_to(no_device);
-        let sk = self.b.kernel_ptr(subject, o.skb_sk as i32);
-        self.b.branch_if(Cond::Eq, sk, 0, no_net);
-        let sk_net = self.b.kernel_ptr(sk, o.sock_net as i32);
-        self.b.mov(net, sk_net);
-        self.b.jump(have_net);
-
-        self.b.switch_to(no_net);
-        self.b.mov(netns, 0);
-        self.b.jump(done);
-
-        self.b.switch_to(have_net);
-        let inum = self.b.kernel_load(net, o.net_inum as i32, Size::B4);
-        self.b.mov(netns, inum);
-        self.b.jump(done);
-
-        self.b.switch_to(done);
-        netns
-    }
-
     /// Leave the program unless the skb is on the device and in the namespace that were asked for.
     fn only(&mut self) {
         let Only { ifindex, netns } = self.spec.only;
@@ -767,34 +570,6 @@ impl<'a> Body<'a> {
             let found = self.netns(self.skb);
             self.b.branch_if(Cond::Ne, found, i64::from(wanted), self.out);
         }
-    }
-
-    /// The bytes from the network header on, as many as are there.
-    fn headers(&mut self, record: Reg, subject: Reg) {
-        let (absent, done) = (self.b.block(), self.b.block());
-        let (start, len) = view::network(&mut self.b, self.spec.offsets, subject, self.head, absent);
-        self.b
-            .store(record, Record::HeaderLen.offset(), len, Record::HeaderLen.size());
-        let head = self
-            .b
-            .kernel_load(subject, self.spec.offsets.skb_head as i32, Size::B8);
-        let at = self.b.bin(BinOp::Sub, Width::W64, start, head);
-        self.b
-            .store(record, Record::Network.offset(), at, Record::Network.size());
-        let to = self.b.add(record, i64::from(record::HEADERS.0));
-        // Always as many bytes: behind the packet's data its `skb_shared_info` follows, so the memory is there.
-        let args = vec![to.into(), i64::from(record::HEADERS.1).into(), start.into()];
-        self.b.call_void(Helper::ProbeReadKernel, args);
-        self.b.jump(done);
-        self.b.switch_to(absent);
-        for field in [Record::HeaderLen, Record::Network] {
-            self.b.store(record, field.offset(), 0, field.size());
-        }
-        for off in (0..record::HEADERS.1 as i32).step_by(8) {
-            self.b.store(record, record::HEADERS.0 as i32 + off, 0, Size::B8);
-        }
-        self.b.jump(done);
-        self.b.switch_to(done);
     }
 
     /// Follow the skb no more.

@@ -18,7 +18,8 @@ use super::program::Stat;
 use super::recording::Recorder;
 use super::render::Renderer;
 use super::session::{Coverage, Session};
-use super::summary::{Attached, Missed, Skipped};
+use super::summary::{Attached, Counted, Skipped};
+use crate::kernel::process::yield_to_others;
 use crate::kernel::time::monotonic;
 
 /// When a run ends, beside Ctrl-C and SIGTERM, and who is told when it begins.
@@ -40,7 +41,7 @@ const TICK: Duration = Duration::from_millis(20);
 const BATCH: usize = 4096;
 
 /// Follow packets until it is time to end; print them; print the summary. `ready` is called once the programs
-/// report.
+/// report and everything is attached.
 ///
 /// # Errors
 /// When output can't be written, or the command can't be started.
@@ -49,7 +50,7 @@ pub fn run(
     until: &Until<'_>,
     live: bool,
     recorder: Option<Recorder>,
-    ready: &dyn Fn() -> anyhow::Result<()>,
+    ready: &dyn Fn(&Session) -> anyhow::Result<()>,
     out: Box<dyn Renderer>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -62,11 +63,13 @@ pub fn run(
         session,
         pipeline,
         lost: 0,
+        delivered: 0,
         malformed: 0,
     };
     let result = runtime.block_on(run.follow(until, ready));
     // Whatever happened: nothing reports any more before the last reports are read.
     run.session.disable()?;
+    run.session.stop_attaching();
     result?;
     run.finish()
 }
@@ -76,6 +79,8 @@ struct Run<'a> {
     pipeline: Pipeline<Box<dyn Renderer>>,
     /// What the programs had counted as lost when last asked.
     lost: u64,
+    /// Reports taken from the ring.
+    delivered: u64,
     /// Reports that could not be decoded.
     malformed: u64,
 }
@@ -84,7 +89,7 @@ impl Run<'_> {
     async fn follow(
         &mut self,
         until: &Until<'_>,
-        ready: &dyn Fn() -> anyhow::Result<()>,
+        ready: &dyn Fn(&Session) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -93,8 +98,13 @@ impl Run<'_> {
         let ring = self.session.ring().watch()?;
 
         self.session.enable()?;
-        ready()?;
+        let mut complete = self.session.look_after_attaching();
+        if complete {
+            ready(self.session)?;
+        }
         let mut child = start(until.command)?;
+        // After the command has started, which shall not inherit it.
+        yield_to_others();
         let mut deadline = None;
         loop {
             tokio::select! {
@@ -106,6 +116,10 @@ impl Run<'_> {
                 _ = tick.tick() => {
                     self.read(BATCH)?;
                     self.pipeline.advance(monotonic())?;
+                    if !complete && self.session.look_after_attaching() {
+                        complete = true;
+                        ready(self.session)?;
+                    }
                 }
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
@@ -132,15 +146,16 @@ impl Run<'_> {
         let Run {
             session,
             pipeline,
+            delivered,
             malformed,
             ..
         } = self;
-        session.read(max, |bytes, places| {
+        *delivered += session.read(max, |bytes, places| {
             match decode(bytes, &places.extras, |ip| places.find(ip), |ip| places.reads(ip)) {
                 Ok(event) => pipeline.push(event),
                 Err(_) => *malformed += 1,
             }
-        });
+        }) as u64;
         let lost = self.session.stat(Stat::Lost)?;
         if lost > self.lost {
             self.pipeline.lost(lost - self.lost);
@@ -152,13 +167,22 @@ impl Run<'_> {
     /// No more reports come: print what is left, and the summary.
     fn finish(mut self) -> anyhow::Result<()> {
         self.read(usize::MAX)?;
-        let missed = Missed {
+        // A program that was between counting and reporting when it was switched off.
+        let mut patience = 10;
+        while patience > 0 && self.session.stat(Stat::Produced)? != self.delivered + self.lost {
+            std::thread::sleep(Duration::from_millis(1));
+            self.read(usize::MAX)?;
+            patience -= 1;
+        }
+        let counted = Counted {
+            produced: self.session.stat(Stat::Produced)?,
+            delivered: self.delivered,
             recursion: self.session.missed(),
             unfollowed: self.session.stat(Stat::Unfollowed)?,
             reused: self.session.stat(Stat::Reused)?,
             malformed: self.malformed,
         };
-        self.pipeline.finish(attached(self.session), missed)?;
+        self.pipeline.finish(attached(self.session), counted)?;
         Ok(())
     }
 }

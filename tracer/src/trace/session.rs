@@ -7,36 +7,39 @@
 //! Everything is attached disabled and enabled at once, so that no packet's journey begins in the middle because
 //! half of its functions weren't attached yet. Dropping a session detaches.
 
-use std::ops::Range;
-use std::os::fd::AsFd;
-use std::rc::Rc;
+mod starting;
 
-use anyhow::{Context, anyhow};
-use ktrail_ebpf::codegen::{self, PacketAccess};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::anyhow;
 use ktrail_ebpf::filter::Filter;
-use ktrail_ebpf::ir::ProgramKind;
-use ktrail_ebpf::kernel::TypeId;
 use regex::Regex;
 
-use super::event::{Point, PointId, PointKind};
+use super::event::{Point, PointId};
 use super::extras::Extras;
 use super::offsets::Offsets;
-use super::plan::{self, Candidate, Group};
-use super::program::{self, Limits, Only, Place, SkbArg, Spec, Stat};
+use super::plan;
+use super::program::{self, Limits, Only, Stat};
 use crate::kernel::Lacking;
-use crate::kernel::attach::{self, Attached, Link, Multi, Refused, Target};
-use crate::kernel::btf::{self, Indirection, KernelBtf};
+use crate::kernel::attach::{Attached, Link, Refused};
+use crate::kernel::btf::KernelBtf;
 use crate::kernel::features::Features;
 use crate::kernel::maps::{self, Maps};
-use crate::kernel::probeable::{self, Reason, Rules};
-use crate::kernel::program::{AttachType, LoadOptions, Program, load};
+use crate::kernel::probeable::Reason;
+use crate::kernel::program::Program;
 use crate::kernel::ring::Ring;
 use crate::kernel::symbols::Symbols;
 use crate::kernel::sys::SysError;
+use starting::{Later, Starting};
 
 /// A way to attach to functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Backend {
+    /// One link for all functions, by trampolines (7.2+).
+    TracingMulti,
     /// One link for all functions (5.18+, CONFIG_FPROBE).
     KprobeMulti,
     /// One probe a function (CONFIG_KPROBES).
@@ -47,11 +50,17 @@ pub enum Backend {
 
 impl Backend {
     /// Best first.
-    const ALL: [Backend; 3] = [Backend::KprobeMulti, Backend::Kprobe, Backend::Tracepoint];
+    const ALL: [Backend; 4] = [
+        Backend::TracingMulti,
+        Backend::KprobeMulti,
+        Backend::Kprobe,
+        Backend::Tracepoint,
+    ];
 
     /// Its name on the command line and in the output.
     pub fn name(self) -> &'static str {
         match self {
+            Backend::TracingMulti => "tracing-multi",
             Backend::KprobeMulti => "kprobe-multi",
             Backend::Kprobe => "kprobe",
             Backend::Tracepoint => "tracepoint",
@@ -73,6 +82,11 @@ pub struct Request<'a> {
     pub limits: Limits,
     /// What reports carry on request.
     pub extras: &'a Extras,
+    /// Start only when everything is attached. Otherwise, where attaching takes the kernel long, it starts with the
+    /// functions on packets' usual paths ([`Session::attaching`]).
+    pub all_first: bool,
+    /// Programs that do nothing, to see what attaching alone costs.
+    pub empty: bool,
 }
 
 /// What happens while a session starts, for whoever waits.
@@ -150,8 +164,9 @@ pub struct Session {
     places: Places,
     maps: Maps,
     ring: Ring,
-    programs: Vec<Program>,
+    programs: Vec<Arc<Program>>,
     attached: Vec<Attached>,
+    later: Option<Later>,
     /// Which backend serves the functions.
     pub backend: Backend,
     /// What is attached and what isn't.
@@ -203,12 +218,6 @@ impl Places {
     }
 }
 
-/// A function or tracepoint that will be attached, and what attaching needs.
-enum Site {
-    Function(u64),
-    Tracepoint { module: String, id: TypeId },
-}
-
 impl Session {
     /// Attach to everything that takes a packet, by the best backend that works.
     ///
@@ -229,9 +238,12 @@ impl Session {
                 (Backend::Tracepoint, _) => None,
                 (_, Some(_)) if request.backend.is_none() => continue,
                 (_, Some(lacking)) => Some(lacking.clone()),
+                (Backend::TracingMulti, None) => kernel.features.tracing_multi.clone().err(),
                 (Backend::KprobeMulti, None) => kernel.features.kprobe_multi.clone().err(),
                 (Backend::Kprobe, None) => kernel.features.kprobe.clone().err(),
             };
+            // Most kernels are older than that: not worth a word, unless it was asked for.
+            let usual = backend == Backend::TracingMulti && lacking.is_some();
             let (error, why) = match lacking {
                 Some(lacking) => (anyhow!(lacking.clone()), lacking.why),
                 None => match Starting::new(kernel, request, progress, &offsets, backend)?.attach() {
@@ -247,7 +259,9 @@ impl Session {
                     }
                 },
             };
-            refused.push(format!("no {} ({why})", backend.name()));
+            if !usual {
+                refused.push(format!("no {} ({why})", backend.name()));
+            }
             last = Some(error);
         }
         Err(last.unwrap_or_else(|| anyhow!("no backend left")))
@@ -267,6 +281,54 @@ impl Session {
     pub fn read(&mut self, max: usize, mut take: impl FnMut(&[u8], &Places)) -> usize {
         let Session { ring, places, .. } = self;
         ring.drain_some(max, |bytes| take(bytes, places))
+    }
+
+    /// How many functions are still being attached.
+    pub fn attaching(&self) -> usize {
+        self.later.as_ref().map_or(0, |later| later.points.len())
+    }
+
+    /// See whether those are attached by now; true when there are none left.
+    pub fn look_after_attaching(&mut self) -> bool {
+        if self
+            .later
+            .as_ref()
+            .is_some_and(|later| later.thread.is_finished())
+        {
+            self.stop_attaching();
+        }
+        self.later.is_none()
+    }
+
+    /// Attach no more. What has not had its turn counts as skipped.
+    pub fn stop_attaching(&mut self) {
+        let Some(Later { points, stop, thread }) = self.later.take() else {
+            return;
+        };
+        stop.store(true, Ordering::Relaxed);
+        let mut skip = |point: PointId, reason| {
+            let point = self.points[point.0 as usize].clone();
+            self.coverage.skipped.push(Skipped { point, reason });
+        };
+        let attached = match thread.join() {
+            Ok(Ok(attached)) => attached,
+            // For reasons that have nothing to do with single functions, such as no more memory: none is attached.
+            Ok(Err(error)) => {
+                for point in points {
+                    skip(point, Reason::Refused(error.errno));
+                }
+                return;
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        for &Refused { target, error } in &attached.refused {
+            skip(PointId(target.cookie as u32), Reason::Refused(error.errno));
+        }
+        for target in &attached.left {
+            skip(PointId(target.cookie as u32), Reason::NotYet);
+        }
+        self.coverage.functions += attached.count;
+        self.attached.push(attached);
     }
 
     /// Let the programs report.
@@ -307,18 +369,19 @@ impl Session {
             .sum())
     }
 
-    /// Hits for which the kernel did not run a program, because one ran already on that CPU.
+    /// Hits for which the kernel did not run a program, because one ran already on that CPU, or another probe.
     pub fn missed(&self) -> u64 {
-        self.programs
-            .iter()
-            .filter_map(|p| p.stats().ok())
-            .map(|s| s.recursion_misses)
-            .sum()
+        let programs = self.programs.iter().filter_map(|p| p.stats().ok());
+        let by_program: u64 = programs.map(|s| s.recursion_misses).sum();
+        let links = self.attached.iter().flat_map(|attached| &attached.links);
+        by_program + links.map(Link::missed).sum::<u64>()
     }
 
-    /// Detach everything, as quickly as the kernel lets us.
-    pub fn detach(self) {
-        // All at once: each waits for the kernel's grace period.
+    /// Let go of everything. The kernel detaches it behind our back; no program does anything meanwhile.
+    pub fn detach(mut self) {
+        self.stop_attaching();
+        // Should that fail, they stop with the process.
+        let _ = self.disable();
         let links = self
             .attached
             .into_iter()
@@ -328,294 +391,12 @@ impl Session {
             links,
             ..Attached::default()
         }
-        .detach();
+        .leave();
     }
 
     fn map(&self, name: &str) -> &maps::Map {
         self.maps
             .get(name)
             .unwrap_or_else(|| unreachable!("{name} is among program::maps"))
-    }
-}
-
-/// A session being put together for one backend.
-struct Starting<'a> {
-    request: &'a Request<'a>,
-    progress: &'a dyn Progress,
-    offsets: &'a Offsets,
-    backend: Backend,
-    candidates: Vec<Candidate>,
-    sites: Vec<Site>,
-    coverage: Coverage,
-    maps: Maps,
-    programs: Vec<Program>,
-    attached: Vec<Attached>,
-    features: &'a Features,
-    reading: Option<Vec<Range<u64>>>,
-    symbols: &'a Rc<Symbols>,
-}
-
-impl<'a> Starting<'a> {
-    fn new(
-        kernel: &'a Kernel,
-        request: &'a Request<'a>,
-        progress: &'a dyn Progress,
-        offsets: &'a Offsets,
-        backend: Backend,
-    ) -> anyhow::Result<Starting<'a>> {
-        let mut starting = Starting {
-            request,
-            progress,
-            offsets,
-            backend,
-            candidates: vec![],
-            sites: vec![],
-            coverage: Coverage::default(),
-            maps: Maps::create(&program::maps(request.limits))?,
-            programs: vec![],
-            attached: vec![],
-            features: &kernel.features,
-            reading: None,
-            symbols: &kernel.symbols,
-        };
-        if backend != Backend::Tracepoint {
-            starting.functions(kernel);
-        }
-        starting.tracepoints(kernel);
-        Ok(starting)
-    }
-
-    /// The point of that name, if it was asked for or is needed to follow packets' lives.
-    fn point(&self, name: &str, module: &str, kind: PointKind) -> Option<Point> {
-        let quiet = self.request.func.is_some_and(|regex| !regex.is_match(name));
-        let point = Point {
-            name: name.into(),
-            module: module.into(),
-            kind,
-            quiet,
-        };
-        let needed = plan::follows_lives(&point) || plan::explains_ends(&point);
-        (!quiet || needed).then_some(point)
-    }
-
-    fn functions(&mut self, kernel: &Kernel) {
-        let rules = Rules::load(self.backend == Backend::Kprobe);
-        self.reading = rules.extents(plan::COPYING);
-        let selection = probeable::select(kernel.btf.skb_functions(), &kernel.symbols, &rules);
-        for place in selection.places {
-            let function = &place.function;
-            let point = self.point(&function.name, &function.module, PointKind::Function);
-            let (Some(point), Some(index)) = (point, function.arg) else {
-                continue;
-            };
-            let skb = SkbArg {
-                index,
-                indirect: function.indirection != Indirection::Skb,
-            };
-            self.candidates.push(Candidate {
-                point,
-                skb,
-                params: function.params,
-            });
-            self.sites.push(Site::Function(place.addr));
-        }
-        for skipped in selection.skipped {
-            if let Some(point) = self.point(&skipped.name, &skipped.module, PointKind::Function) {
-                self.coverage.skipped.push(Skipped {
-                    point,
-                    reason: skipped.reason,
-                });
-            }
-        }
-    }
-
-    fn tracepoints(&mut self, kernel: &Kernel) {
-        for tracepoint in kernel.btf.skb_tracepoints() {
-            let point = self.point(&tracepoint.name, &tracepoint.module, PointKind::Tracepoint);
-            let Some(point) = point else {
-                continue;
-            };
-            let indirect = tracepoint.indirection == Indirection::SkbPtrPtr;
-            let skb = SkbArg {
-                index: tracepoint.arg,
-                indirect,
-            };
-            self.candidates.push(Candidate {
-                point,
-                skb,
-                params: tracepoint.params,
-            });
-            self.sites.push(Site::Tracepoint {
-                module: tracepoint.module.clone(),
-                id: tracepoint.id,
-            });
-        }
-    }
-
-    fn attach(mut self) -> anyhow::Result<Session> {
-        let groups = plan::group(&self.candidates);
-        let total = groups
-            .iter()
-            .filter(|g| g.kind == PointKind::Function)
-            .map(|g| g.points.len())
-            .sum();
-        for group in &groups {
-            match group.kind {
-                PointKind::Function => self.attach_functions(group, total)?,
-                PointKind::Tracepoint => self.attach_tracepoints(group)?,
-            }
-        }
-        if self.candidates.iter().all(|c| c.point.quiet) {
-            return Err(NothingToAttach.into());
-        }
-        let places = self
-            .sites
-            .iter()
-            .zip(0..)
-            .filter_map(|(site, number)| match site {
-                Site::Function(addr) => Some((*addr, PointId(number))),
-                Site::Tracepoint { .. } => None,
-            });
-        let places = Places::new(
-            places.collect(),
-            self.reading,
-            Rc::clone(self.symbols),
-            self.request.extras.clone(),
-        );
-        // Drops name the code that dropped.
-        self.symbols.read_ahead();
-        let ring = Ring::open(
-            self.maps
-                .get("events")
-                .context("the ring is among program::maps")?,
-        )?;
-        Ok(Session {
-            points: self.candidates.into_iter().map(|c| c.point).collect(),
-            places,
-            maps: self.maps,
-            ring,
-            programs: self.programs,
-            attached: self.attached,
-            backend: self.backend,
-            coverage: self.coverage,
-        })
-    }
-
-    fn attach_functions(&mut self, group: &Group, total: usize) -> anyhow::Result<()> {
-        let targets: Vec<Target> = group
-            .points
-            .iter()
-            .filter_map(|point| match self.sites[point.0 as usize] {
-                Site::Function(addr) => Some(Target {
-                    addr,
-                    cookie: point.0.into(),
-                }),
-                Site::Tracepoint { .. } => None,
-            })
-            .collect();
-        let multi = self.backend == Backend::KprobeMulti;
-        let place = if multi || self.features.codegen.attach_cookie {
-            Place::Cookie
-        } else {
-            Place::Ip
-        };
-        let attach_type = multi.then_some(AttachType::TraceKprobeMulti);
-        let options = LoadOptions {
-            attach_type,
-            ..LoadOptions::default()
-        };
-        let program = self.load(ProgramKind::Kprobe, group, place, &options)?;
-        let before = self.coverage.functions;
-        let attached = if multi {
-            attach::kprobe_multi(&program, &targets, Multi::Entry)?
-        } else {
-            let how = self.features.kprobe.as_ref().map_err(Clone::clone)?;
-            attach::kprobe(&program, &targets, how, &|done, _| {
-                self.progress.attaching(before + done, total)
-            })?
-        };
-        for Refused { target, error } in &attached.refused {
-            let point = self.candidates[target.cookie as usize].point.clone();
-            self.coverage.skipped.push(Skipped {
-                point,
-                reason: Reason::Refused(error.errno),
-            });
-        }
-        self.coverage.functions += attached.count;
-        self.progress.attaching(self.coverage.functions, total);
-        self.programs.push(program);
-        self.attached.push(attached);
-        Ok(())
-    }
-
-    /// Each tracepoint needs a program of its own: the kernel checks it against that tracepoint's prototype.
-    fn attach_tracepoints(&mut self, group: &Group) -> anyhow::Result<()> {
-        for &point in &group.points {
-            let Site::Tracepoint { module, id } = &self.sites[point.0 as usize] else {
-                continue;
-            };
-            let object = match module.is_empty() {
-                true => None,
-                false => Some(btf::object_fd(module)?),
-            };
-            let options = LoadOptions {
-                attach_btf_id: id.id,
-                attach_btf_obj: object.as_ref().map(AsFd::as_fd),
-                ..LoadOptions::default()
-            };
-            let program = self.load(ProgramKind::Tracing, group, Place::Fixed(point.0), &options)?;
-            match attach::tracepoint(&program) {
-                Ok(link) => {
-                    self.coverage.tracepoints += 1;
-                    self.attached.push(single(link));
-                    self.programs.push(program);
-                }
-                Err(error) => {
-                    let point = self.candidates[point.0 as usize].point.clone();
-                    self.coverage.skipped.push(Skipped {
-                        point,
-                        reason: Reason::Refused(error.errno),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn load(
-        &self,
-        kind: ProgramKind,
-        group: &Group,
-        place: Place,
-        options: &LoadOptions<'_>,
-    ) -> anyhow::Result<Program> {
-        let spec = Spec {
-            kind,
-            skb: group.skb,
-            starts: !group.quiet,
-            place,
-            role: group.role,
-            filter: self.request.filter,
-            only: self.request.only,
-            offsets: self.offsets,
-            limits: self.request.limits,
-            extras: self.request.extras,
-            get_func_ip: self.features.codegen.get_func_ip,
-        };
-        let program = program::build("ktrail", &spec);
-        let generated = codegen::Options {
-            packet: PacketAccess::KernelRead,
-            features: &self.features.codegen,
-        };
-        let object = codegen::generate(&program, &generated)?;
-        Ok(load(&object, &self.maps, options)?)
-    }
-}
-
-fn single(link: Link) -> Attached {
-    Attached {
-        links: vec![link],
-        count: 1,
-        refused: vec![],
     }
 }

@@ -28,9 +28,13 @@ pub struct Skipped {
     pub count: u64,
 }
 
-/// What the kernel's side could not see.
+/// What the kernel's side has counted: what it reported and what it could not see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missed {
+pub struct Counted {
+    /// Events that were due. Counted beside the ring: it is what was delivered and what was lost together.
+    pub produced: u64,
+    /// Events that came out of the ring.
+    pub delivered: u64,
     /// Hits that the kernel refused to run the program for, because it ran already on that CPU.
     pub recursion: u64,
     /// Packets that matched when too many were followed already.
@@ -46,8 +50,8 @@ pub struct Missed {
 pub struct Summary {
     /// What it attached to.
     pub attached: Attached,
-    /// What the kernel's side could not see.
-    pub missed: Missed,
+    /// What the kernel's side has counted.
+    pub counted: Counted,
     /// Events that arrived too late to be put in order among those printed.
     pub late: u64,
     /// Packets, events, losses, fates.
@@ -67,7 +71,7 @@ impl fmt::Display for Summary {
             f,
             "; {} lost, {} missed by recursion",
             number(totals.lost, "event"),
-            self.missed.recursion
+            self.counted.recursion
         )?;
         let fates: Vec<String> = Fate::KINDS
             .iter()
@@ -106,22 +110,31 @@ impl fmt::Display for Summary {
                 number(totals.given_up, "packet")
             )?;
         }
-        if self.missed.unfollowed > 0 {
-            let packets = number(self.missed.unfollowed, "packet");
+        if self.counted.unfollowed > 0 {
+            let packets = number(self.counted.unfollowed, "packet");
             writeln!(f, "{packets} not followed: too many were followed already")?;
         }
-        if self.missed.reused > 0 {
-            let skbs = number(self.missed.reused, "skb");
+        if self.counted.reused > 0 {
+            let skbs = number(self.counted.reused, "skb");
             writeln!(
                 f,
                 "{skbs} lost sight of: the end went unseen and the address was used again"
             )?;
         }
-        if self.missed.malformed > 0 {
+        let accounted = self.counted.delivered + totals.lost;
+        if self.counted.produced != accounted {
+            writeln!(
+                f,
+                "{} produced, but {} delivered or lost: a bug in ktrail",
+                number(self.counted.produced, "event"),
+                number(accounted, "event")
+            )?;
+        }
+        if self.counted.malformed > 0 {
             writeln!(
                 f,
                 "{} unreadable: a bug in ktrail",
-                number(self.missed.malformed, "report")
+                number(self.counted.malformed, "report")
             )?;
         }
         Ok(())

@@ -96,8 +96,7 @@ impl Kprobe {
     }
 }
 
-/// Attach a program to many functions, one kprobe each. `progress` hears how many of how many are done, from
-/// whichever thread did the last; when it answers false, no more are begun.
+/// Attach a program to many functions, one kprobe each: [`kprobes`] with one program.
 ///
 /// # Errors
 /// The kernel's answer where it concerns no single target, such as EPERM or EMFILE (too many open files: each
@@ -109,18 +108,32 @@ pub fn kprobe(
     progress: &(dyn Fn(usize, usize) -> bool + Sync),
 ) -> Result<Attached, SysError> {
     let program = program.as_fd();
+    let jobs: Vec<_> = targets.iter().map(|&target| (program, target)).collect();
+    kprobes(&jobs, how, progress)
+}
+
+/// Attach programs to functions, one kprobe each, in this order. `progress` hears how many of how many are done,
+/// from whichever thread did the last; when it answers false, no more are begun.
+///
+/// # Errors
+/// As [`kprobe`].
+pub fn kprobes(
+    jobs: &[(BorrowedFd<'_>, Target)],
+    how: &Kprobe,
+    progress: &(dyn Fn(usize, usize) -> bool + Sync),
+) -> Result<Attached, SysError> {
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let result = Mutex::new((Attached::default(), None));
     let seam = sys::current();
     std::thread::scope(|scope| {
-        for _ in 0..how.threads.clamp(1, targets.len().max(1)) {
+        for _ in 0..how.threads.clamp(1, jobs.len().max(1)) {
             let seam = seam.clone();
             scope.spawn(|| {
                 sys::with_fake(seam, || {
                     while !stop.load(Ordering::Relaxed) {
-                        let Some(&target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                        let Some(&(program, target)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else {
                             break;
                         };
                         let link = how.attach(program, target);
@@ -140,7 +153,7 @@ pub fn kprobe(
                         }
                         drop(result);
                         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                        if !progress(done, targets.len()) {
+                        if !progress(done, jobs.len()) {
                             stop.store(true, Ordering::Relaxed);
                         }
                     }
@@ -148,12 +161,18 @@ pub fn kprobe(
             });
         }
     });
-    let (attached, error) = result.into_inner().unwrap_or_else(|e| e.into_inner());
+    let (mut attached, error) = result.into_inner().unwrap_or_else(|e| e.into_inner());
     match error {
         Some(error) => {
             attached.detach();
             Err(error)
         }
-        None => Ok(attached),
+        None => {
+            let begun = next.into_inner().min(jobs.len());
+            attached
+                .left
+                .extend(jobs[begun..].iter().map(|(_, target)| *target));
+            Ok(attached)
+        }
     }
 }

@@ -8,24 +8,27 @@
 
 mod iter;
 mod kprobe;
+mod leave;
 mod multi;
 pub mod perf;
 mod tracepoint;
+mod tracing_multi;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 pub use iter::iterator;
-pub use kprobe::{Kprobe, kprobe};
+pub use kprobe::{Kprobe, kprobe, kprobes};
 pub use multi::{Multi, kprobe_multi, kprobe_multi_by_name};
 pub use perf::perf_event;
-pub use tracepoint::tracepoint;
+pub use tracepoint::{raw_tracepoint, tracepoint};
+pub use tracing_multi::tracing_multi;
 
-use super::sys::SysError;
+use super::sys::{self, Command, ObjInfo, SysError, addr_of_mut};
 
 /// Where to attach, and what the program is told there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The function's address.
+    /// The function's address; for [`tracing_multi`] its number in the kernel's BTF.
     pub addr: u64,
     /// What `bpf_get_attach_cookie` answers there (kernels with that helper: 5.15+).
     pub cookie: u64,
@@ -49,6 +52,8 @@ pub struct Attached {
     pub count: usize,
     /// The targets that are not, in no particular order.
     pub refused: Vec<Refused>,
+    /// The targets whose turn never came, as attaching was told to stop.
+    pub left: Vec<Target>,
 }
 
 impl Attached {
@@ -75,12 +80,37 @@ impl Attached {
 #[derive(Debug)]
 pub struct Link {
     /// The link, or the perf event where there are no links for those (before 5.15).
-    _fd: OwnedFd,
+    fd: OwnedFd,
 }
 
 impl Link {
     fn new(fd: OwnedFd) -> Link {
-        Link { _fd: fd }
+        Link { fd }
+    }
+
+    /// Hits for which the kernel didn't even try to run the program, such as those within another probe's work, as
+    /// far as it counts them: for kprobe-multi and, by perf events, kprobes (6.7+).
+    pub fn missed(&self) -> u64 {
+        // `struct bpf_link_info`: type, id, program, then by type.
+        const PERF_EVENT: u32 = 7;
+        const KPROBE_MULTI: u32 = 8;
+        let mut info = [0_u64; 16];
+        let mut attr = ObjInfo {
+            bpf_fd: self.fd.as_raw_fd() as u32,
+            info_len: size_of_val(&info) as u32,
+            info: addr_of_mut(&mut info),
+        };
+        if sys::bpf(Command::ObjGetInfoByFd, &mut attr).is_err() {
+            // A perf event without a link.
+            return 0;
+        }
+        match info[0] as u32 {
+            // addrs, count and flags, missed.
+            KPROBE_MULTI => info[4],
+            // The event's type, name, its length and the offset, address, missed.
+            PERF_EVENT => info[6],
+            _ => 0,
+        }
     }
 }
 

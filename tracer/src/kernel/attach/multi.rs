@@ -29,10 +29,18 @@ pub enum Multi {
 /// program was not loaded for this or if there are no targets, EPERM without privilege; or the last one if every
 /// single target was refused.
 pub fn kprobe_multi(program: impl AsFd, targets: &[Target], when: Multi) -> Result<Attached, SysError> {
+    halves(targets, |part| link(program.as_fd(), part, when))
+}
+
+/// Link all targets at once; if the kernel objects to some of them, in halves.
+pub(super) fn halves(
+    targets: &[Target],
+    link: impl Fn(&[Target]) -> Result<Link, SysError>,
+) -> Result<Attached, SysError> {
     let mut attached = Attached::default();
     let mut parts = vec![targets];
     while let Some(part) = parts.pop() {
-        match link(program.as_fd(), part, when) {
+        match link(part) {
             Ok(link) => {
                 attached.links.push(link);
                 attached.count += part.len();

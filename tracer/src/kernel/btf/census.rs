@@ -46,8 +46,9 @@ pub struct SkbFunction {
     pub constant: bool,
     /// Parameters in its prototype.
     pub params: u8,
-    /// It takes more than that, as printf does.
-    pub variadic: bool,
+    /// The kernel's trampolines can serve it: it is not variadic, has no more than 12 parameters, none of them a large
+    /// struct, and returns none.
+    pub trampoline: bool,
 }
 
 /// A tracepoint that passes an skb.
@@ -68,6 +69,9 @@ pub struct SkbTracepoint {
     /// Arguments that it passes.
     pub params: u8,
 }
+
+/// Parameters that the kernel's trampolines can pass on (`MAX_BPF_FUNC_ARGS`).
+const MOST: usize = 12;
 
 /// Arguments that come in registers: 6 on x86-64, 8 on arm64, as their calling conventions have it.
 pub const REGISTERS: u8 = if cfg!(target_arch = "x86_64") { 6 } else { 8 };
@@ -93,7 +97,7 @@ pub(super) struct SkbProto {
     pub indirection: Indirection,
     pub constant: bool,
     pub params: u8,
-    pub variadic: bool,
+    pub trampoline: bool,
 }
 
 /// Classifies the prototypes of one BTF object; remembers each type that it has seen.
@@ -160,6 +164,7 @@ impl<'a> Classifier<'a> {
             _ => None,
         });
         let (position, indirection, constant) = direct.or(within)?;
+        let plain = view.params(id)?.all(|param| registers(view, param) > 0);
         let before: u8 = params.take(position).map(|p| registers(view, p)).sum();
         Some(SkbProto {
             position: position as u8,
@@ -167,8 +172,22 @@ impl<'a> Classifier<'a> {
             indirection,
             constant,
             params: count as u8,
-            variadic,
+            trampoline: !variadic && count <= MOST && plain && !returns_struct(view, id),
         })
+    }
+}
+
+/// Whether what a prototype returns is a struct or a union.
+fn returns_struct(view: View<'_>, id: u32) -> bool {
+    let Some(header) = view.header(id) else {
+        return false;
+    };
+    match header.kind {
+        kind::STRUCT | kind::UNION => true,
+        kind::FUNC_PROTO | kind::CONST | kind::VOLATILE | kind::TYPEDEF | kind::TYPE_TAG => {
+            returns_struct(view, header.size_or_type)
+        }
+        _ => false,
     }
 }
 

@@ -1,22 +1,62 @@
 //! One walk over all types: the names that compilers ask for, and what takes a packet.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use ktrail_ebpf::kernel::{Space, TypeId};
 
 use super::census::{Classifier, DECIDING, Indirection, SkbFunction, SkbProto, SkbTracepoint};
 use super::raw::{View, kind};
 
+/// A number for a name: two names with one number are less likely than a broken machine, and whoever looks one up
+/// compares names.
+fn key(space: Space, name: &str) -> u64 {
+    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (chunks, rest) = name.as_bytes().as_chunks::<8>();
+    let mut hash = (space as u64 + 1) ^ (name.len() as u64) << 8;
+    let mut mix = |word: u64| hash = (hash.rotate_left(29) ^ word).wrapping_mul(PRIME);
+    for chunk in chunks {
+        mix(u64::from_le_bytes(*chunk));
+    }
+    mix(rest.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)));
+    hash ^ hash >> 32
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+struct Ready(u64);
+
+impl Hasher for Ready {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are numbers");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
 /// What the walk found.
 #[derive(Default)]
 pub(super) struct Index {
-    /// Named types, but functions. The kernel's come before a module's of the same name.
-    pub names: HashMap<(Space, Box<str>), TypeId>,
+    /// Named types, but functions, by [`key`]. The kernel's come before a module's of the same name.
+    names: HashMap<u64, TypeId, BuildHasherDefault<Ready>>,
+    /// Named enums.
+    pub enums: Vec<TypeId>,
     pub functions: Vec<SkbFunction>,
     pub tracepoints: Vec<SkbTracepoint>,
 }
 
 impl Index {
+    /// The type of that name, if a type's name has that hash.
+    pub(super) fn find(&self, space: Space, name: &str) -> Option<TypeId> {
+        self.names.get(&key(space, name)).copied()
+    }
+
     /// Walk over the types of one object. The kernel's is number 0 and comes first.
     pub(super) fn add(&mut self, object: u32, module: &str, view: View<'_>) {
         let mut classifier = Classifier::new(view);
@@ -43,7 +83,7 @@ impl Index {
                             indirection: found.indirection,
                             constant: found.constant,
                             params: found.params,
-                            variadic: found.variadic,
+                            trampoline: found.trampoline,
                         });
                     }
                     continue;
@@ -54,8 +94,11 @@ impl Index {
             if name.is_empty() {
                 continue;
             }
+            if space == Space::Enum {
+                self.enums.push(TypeId { object, id });
+            }
             self.names
-                .entry((space, name.into()))
+                .entry(key(space, name))
                 .or_insert(TypeId { object, id });
             if space == Space::Typedef
                 && let Some(tracepoint) = name.strip_prefix("btf_trace_")

@@ -142,12 +142,17 @@ impl KernelBtf {
 
     /// The names of all enums that end like this, sorted.
     pub fn enums_ending(&self, end: &str) -> Vec<&str> {
-        let names = self.index().names.keys();
-        let mut found: Vec<&str> = names
-            .filter(|(space, name)| *space == Space::Enum && name.ends_with(end))
-            .map(|(_, name)| &**name)
+        let name = |id: &TypeId| {
+            let view = self.view(&self.objects[id.object as usize]);
+            Some(view.name(view.header(id.id)?.name))
+        };
+        let enums = self.index().enums.iter();
+        let mut found: Vec<&str> = enums
+            .filter_map(name)
+            .filter(|name| name.ends_with(end))
             .collect();
         found.sort_unstable();
+        found.dedup();
         found
     }
 
@@ -196,7 +201,9 @@ impl KernelBtf {
 impl Types for KernelBtf {
     fn by_name(&self, space: Space, name: &str) -> Option<TypeId> {
         if space != Space::Func {
-            return self.index().names.get(&(space, name.into())).copied();
+            let id = self.index().find(space, name)?;
+            let view = self.view(&self.objects[id.object as usize]);
+            return (view.name(view.header(id.id)?.name) == name).then_some(id);
         }
         // Functions are many and seldom asked for by name: no index, but a walk.
         self.objects.iter().zip(0..).find_map(|(this, object)| {

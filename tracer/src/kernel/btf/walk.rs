@@ -43,15 +43,18 @@ impl KernelBtf {
 
     /// Every BTF tracepoint: its name, its module (empty for the kernel itself), and its typedef. Sorted.
     pub fn tracepoints(&self) -> Vec<(String, String, TypeId)> {
-        let names = self.index().names.iter();
-        let mut found: Vec<_> = names
-            .filter(|((space, _), _)| *space == Space::Typedef)
-            .filter_map(|((_, name), id)| {
-                let name = name.strip_prefix(TRACEPOINT)?;
-                Some((name.to_string(), self.module(*id).to_string(), *id))
-            })
-            .collect();
+        let mut found = Vec::new();
+        for (object, this) in (0..).zip(&self.objects) {
+            let view = self.view(this);
+            let typedefs = this.bytes.iter().filter(|(_, h)| h.kind == kind::TYPEDEF);
+            found.extend(typedefs.filter_map(|(id, h)| {
+                let name = view.name(h.name).strip_prefix(TRACEPOINT)?;
+                Some((name.to_string(), this.name.clone(), TypeId { object, id }))
+            }));
+        }
         found.sort_unstable();
+        // The kernel's come before a module's of the same name.
+        found.dedup_by(|(later, ..), (first, ..)| later == first);
         found
     }
 

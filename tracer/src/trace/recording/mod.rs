@@ -26,13 +26,13 @@ use serde::{Deserialize, Serialize};
 use super::event::{Event, Point};
 use super::render::Reasons;
 use super::rules::Question;
-use super::summary::{Attached, Missed};
+use super::summary::{Attached, Counted};
 
 pub use read::{BadRecording, Damage, Known, Recording, show};
 pub use write::{Functions, Recorder, Sources};
 
 /// What a file starts with; its last byte is the version, which rises when a reader of the old would go wrong.
-pub const MAGIC: [u8; 8] = *b"ktrail\0\x02";
+pub const MAGIC: [u8; 8] = *b"ktrail\0\x03";
 
 const HEAD: u32 = 1;
 const BATCH: u32 = 2;
@@ -90,7 +90,7 @@ pub struct End {
     /// What it was attached to.
     pub attached: Attached,
     /// What the kernel's side could not see.
-    pub missed: Missed,
+    pub counted: Counted,
     /// Events that arrived too late to be put in order.
     pub late: u64,
 }

@@ -82,7 +82,7 @@ fn record(story: &Story, killed: bool) -> (String, Vec<u8>) {
     pipeline.lost(2);
     match killed {
         true => drop(pipeline),
-        false => drop(pipeline.finish(attached(), Missed::default()).unwrap()),
+        false => drop(pipeline.finish(attached(), Counted::default()).unwrap()),
     }
     (String::from_utf8(printed.0.take()).unwrap(), file.0.take())
 }

@@ -10,7 +10,7 @@ use crate::trace::extras::Value;
 use crate::trace::pipeline::{Pipeline, is_over};
 use crate::trace::rules::{About, Question};
 use crate::trace::story::Story;
-use crate::trace::summary::{Attached, Missed, Skipped};
+use crate::trace::summary::{Attached, Counted, Skipped};
 
 /// CLOCK_REALTIME was 2026-09-21T12:34:55.5Z when CLOCK_MONOTONIC was 0.
 const OFFSET: i64 = 1_790_080_495_500_000_000 - 86_400_000_000_000;
@@ -64,7 +64,7 @@ fn render(story: &Story, format: Format, live: bool) -> String {
             pipeline.push(event.clone());
             pipeline.advance(event.time).unwrap();
         }
-        pipeline.finish(attached(), Missed::default()).unwrap();
+        pipeline.finish(attached(), Counted::default()).unwrap();
     }
     let mut out = Vec::new();
     match format {
@@ -287,7 +287,7 @@ fn what_was_asked_for_is_shown() {
     for renderer in both {
         let mut pipeline = Pipeline::new(&story.points, renderer, false);
         story.events.iter().for_each(|event| pipeline.push(event.clone()));
-        pipeline.finish(attached(), Missed::default()).unwrap();
+        pipeline.finish(attached(), Counted::default()).unwrap();
     }
     golden("on-request.txt", &String::from_utf8(text).unwrap());
     golden("on-request.json", &String::from_utf8(json).unwrap());
@@ -379,7 +379,7 @@ fn capture(story: &Story, live: bool) -> Vec<u8> {
         pipeline.push(event.clone());
         pipeline.advance(event.time).unwrap();
     }
-    pipeline.finish(attached(), Missed::default()).unwrap();
+    pipeline.finish(attached(), Counted::default()).unwrap();
     out
 }
 

@@ -1,0 +1,139 @@
+//! Detaching behind our back: the shell's prompt need not wait for the kernel.
+//!
+//! The kernel takes its time to take probes away: a grace period of a tenth of a second for each fprobe, tens of
+//! milliseconds for each kprobe, one after the other within one process. So processes of their own hold the
+//! attachments when we end, and end at once themselves. Nothing can be left behind: attachments live in
+//! descriptors, and whatever becomes of those processes, the kernel closes what they hold.
+//!
+//! Deliberately absent: keeping programs from doing anything meanwhile, which is up to them.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{Attached, Link};
+
+/// Links that one process takes away, and how many processes there are at most.
+const EACH: usize = 48;
+const MOST: usize = 32;
+
+impl Attached {
+    /// Detach, but leave the work to processes of their own. Where there can be none, [`Attached::detach`].
+    pub fn leave(self) {
+        if let Err(links) = hand_over(self.links) {
+            Attached {
+                links,
+                ..Attached::default()
+            }
+            .detach();
+        }
+    }
+}
+
+fn hand_over(links: Vec<Link>) -> Result<(), Vec<Link>> {
+    if links.is_empty() {
+        return Ok(());
+    }
+    let mut fds: Vec<RawFd> = links.iter().map(|link| link.fd.as_raw_fd()).collect();
+    fds.sort_unstable();
+    let Some((wait, go)) = pipe() else {
+        return Err(links);
+    };
+    let each = fds.len().div_ceil(MOST).max(EACH);
+    for (number, part) in fds.chunks(each).enumerate() {
+        // SAFETY: the child makes nothing but system calls, on memory that is there already.
+        match unsafe { libc::fork() } {
+            // SAFETY: this is the child.
+            0 => unsafe { hold(part, wait.as_raw_fd()) },
+            -1 if number == 0 => return Err(links),
+            // Those before hold what is theirs; the rest goes the long way here.
+            -1 => break,
+            _ => {}
+        }
+    }
+    // The holders still have all of them, so that this takes no time; then they may go.
+    drop(links);
+    drop(go);
+    Ok(())
+}
+
+fn pipe() -> Option<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: there is room for two descriptors, which the kernel makes for us.
+    unsafe {
+        if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
+            return None;
+        }
+        Some((OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])))
+    }
+}
+
+/// Keep `part` and nothing else open until the other end of `wait` is closed; then end.
+///
+/// # Safety
+/// Only in a process that has just been forked: it closes everything and does not return. As its parent had
+/// threads, it may only make system calls.
+unsafe fn hold(part: &[RawFd], wait: RawFd) -> ! {
+    let mut from = 0;
+    for &keep in part {
+        if (from..keep).contains(&wait) {
+            // SAFETY: as above.
+            unsafe {
+                close_range(from, wait - 1);
+                close_range(wait + 1, keep - 1);
+            }
+        } else {
+            // SAFETY: as above.
+            unsafe { close_range(from, keep - 1) };
+        }
+        from = keep + 1;
+    }
+    // SAFETY: as above; the byte is ours.
+    unsafe {
+        if wait >= from {
+            close_range(from, wait - 1);
+            from = wait + 1;
+        }
+        close_range(from, RawFd::MAX);
+        let mut byte = 0_u8;
+        while libc::read(wait, (&raw mut byte).cast(), 1) > 0 {}
+        libc::_exit(0)
+    }
+}
+
+/// # Safety
+/// Nobody uses those descriptors any more.
+unsafe fn close_range(from: RawFd, to: RawFd) {
+    if from > to {
+        return;
+    }
+    // SAFETY: numbers only, and the caller's word.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, from, to, 0) == 0 {
+            return;
+        }
+        // Before 5.9. There are no more descriptors than that where nobody has raised the limit above it.
+        for fd in from..=to.min(1 << 16) {
+            libc::close(fd);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn what_was_handed_over_is_closed_in_the_end() {
+        // A pipe's reader sees when its last writer is gone.
+        let pipes: Vec<_> = (0..100)
+            .map(|_| std::io::pipe().expect("there are descriptors"))
+            .collect();
+        let (readers, writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+        let links = writers.into_iter().map(|w| Link::new(OwnedFd::from(w))).collect();
+        assert!(hand_over(links).is_ok());
+        for mut reader in readers {
+            let mut nothing = vec![];
+            assert_eq!(reader.read_to_end(&mut nothing).expect("it can be read"), 0);
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! A session being put together for one backend: what to attach to, the programs for it, and attaching them.
+
+use std::ffi::CString;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use ktrail_ebpf::codegen::{self, PacketAccess};
+use ktrail_ebpf::ir::ProgramKind;
+use ktrail_ebpf::kernel::TypeId;
+
+use super::super::event::{Point, PointId, PointKind};
+use super::super::offsets::Offsets;
+use super::super::plan::{self, Candidate, Group};
+use super::super::program::{self, Place, SkbArg, Spec};
+use super::super::usual;
+use super::{Backend, Coverage, Kernel, NothingToAttach, Places, Progress, Request, Session, Skipped};
+use crate::kernel::attach::{self, Attached, Kprobe, Link, Multi, Refused, Target};
+use crate::kernel::btf::{self, Indirection};
+use crate::kernel::features::Features;
+use crate::kernel::maps::Maps;
+use crate::kernel::probeable::{self, Reason, Rules};
+use crate::kernel::program::{AttachType, LoadOptions, Program, load};
+use crate::kernel::ring::Ring;
+use crate::kernel::symbols::Symbols;
+use crate::kernel::sys::SysError;
+
+/// A function or tracepoint that will be attached, and what attaching needs.
+enum Site {
+    Function {
+        addr: u64,
+        /// Its number in the kernel's BTF, where it stands for this function alone.
+        id: Option<u32>,
+    },
+    Tracepoint {
+        module: String,
+        id: TypeId,
+    },
+}
+
+/// A kprobe to be set.
+#[derive(Clone)]
+struct Job {
+    program: Arc<Program>,
+    target: Target,
+}
+
+fn set(
+    jobs: &[Job],
+    how: &Kprobe,
+    progress: &(dyn Fn(usize, usize) -> bool + Sync),
+) -> Result<Attached, SysError> {
+    let jobs: Vec<_> = jobs.iter().map(|job| (job.program.as_fd(), job.target)).collect();
+    attach::kprobes(&jobs, how, progress)
+}
+
+/// Attaching that goes on while packets are followed already.
+pub(super) struct Later {
+    /// The points, of which not all may have their turn.
+    pub(super) points: Vec<PointId>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) thread: JoinHandle<Result<Attached, SysError>>,
+}
+
+impl Later {
+    fn start(jobs: Vec<Job>, how: Kprobe) -> Later {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        Later {
+            points: jobs.iter().map(|job| PointId(job.target.cookie as u32)).collect(),
+            stop,
+            thread: std::thread::spawn(move || set(&jobs, &how, &|_, _| !stopped.load(Ordering::Relaxed))),
+        }
+    }
+}
+
+/// A session being put together for one backend.
+pub(super) struct Starting<'a> {
+    request: &'a Request<'a>,
+    progress: &'a dyn Progress,
+    offsets: &'a Offsets,
+    backend: Backend,
+    candidates: Vec<Candidate>,
+    sites: Vec<Site>,
+    coverage: Coverage,
+    maps: Maps,
+    programs: Vec<Arc<Program>>,
+    attached: Vec<Attached>,
+    /// kprobes to be set when all programs are loaded.
+    jobs: Vec<Job>,
+    features: &'a Features,
+    reading: Option<Vec<Range<u64>>>,
+    symbols: &'a Rc<Symbols>,
+}
+
+impl<'a> Starting<'a> {
+    pub(super) fn new(
+        kernel: &'a Kernel,
+        request: &'a Request<'a>,
+        progress: &'a dyn Progress,
+        offsets: &'a Offsets,
+        backend: Backend,
+    ) -> anyhow::Result<Starting<'a>> {
+        let mut starting = Starting {
+            request,
+            progress,
+            offsets,
+            backend,
+            candidates: vec![],
+            sites: vec![],
+            coverage: Coverage::default(),
+            maps: Maps::create(&program::maps(request.limits))?,
+            programs: vec![],
+            attached: vec![],
+            jobs: vec![],
+            features: &kernel.features,
+            reading: None,
+            symbols: &kernel.symbols,
+        };
+        if backend != Backend::Tracepoint {
+            starting.functions(kernel);
+        }
+        starting.tracepoints(kernel);
+        Ok(starting)
+    }
+
+    /// The point of that name, if it was asked for or is needed to follow packets' lives.
+    fn point(&self, name: &str, module: &str, kind: PointKind) -> Option<Point> {
+        let quiet = self.request.func.is_some_and(|regex| !regex.is_match(name));
+        let point = Point {
+            name: name.into(),
+            module: module.into(),
+            kind,
+            quiet,
+        };
+        let needed = plan::follows_lives(&point) || plan::explains_ends(&point);
+        (!quiet || needed).then_some(point)
+    }
+
+    fn functions(&mut self, kernel: &Kernel) {
+        let kprobes = self.backend == Backend::Kprobe;
+        let rules = Rules::load(&kernel.btf, &self.features.codegen, kprobes, plan::COPYING);
+        self.reading = rules.extents(plan::COPYING);
+        let selection = probeable::select(kernel.btf.skb_functions(), &kernel.symbols, &rules);
+        for place in &selection.places {
+            let function = &place.function;
+            let point = self.point(&function.name, &function.module, PointKind::Function);
+            let (Some(point), Some(index)) = (point, function.arg) else {
+                continue;
+            };
+            let skb = SkbArg {
+                index,
+                indirect: function.indirection != Indirection::Skb,
+            };
+            self.candidates.push(Candidate {
+                point,
+                skb,
+                params: function.params,
+            });
+            // BTF has one function for all code of that name; the kernel would take the first.
+            let alone = function.id.object == 0 && function.trampoline && place.alone;
+            self.sites.push(Site::Function {
+                addr: place.addr,
+                id: alone.then_some(function.id.id),
+            });
+        }
+        for skipped in selection.skipped {
+            if let Some(point) = self.point(&skipped.name, &skipped.module, PointKind::Function) {
+                self.coverage.skipped.push(Skipped {
+                    point,
+                    reason: skipped.reason,
+                });
+            }
+        }
+    }
+
+    fn tracepoints(&mut self, kernel: &Kernel) {
+        for tracepoint in kernel.btf.skb_tracepoints() {
+            let point = self.point(&tracepoint.name, &tracepoint.module, PointKind::Tracepoint);
+            let Some(point) = point else {
+                continue;
+            };
+            let indirect = tracepoint.indirection == Indirection::SkbPtrPtr;
+            let skb = SkbArg {
+                index: tracepoint.arg,
+                indirect,
+            };
+            self.candidates.push(Candidate {
+                point,
+                skb,
+                params: tracepoint.params,
+            });
+            self.sites.push(Site::Tracepoint {
+                module: tracepoint.module.clone(),
+                id: tracepoint.id,
+            });
+        }
+    }
+
+    pub(super) fn attach(mut self) -> anyhow::Result<Session> {
+        let groups = plan::group(&self.candidates, self.features.codegen.attach_cookie);
+        let total = groups
+            .iter()
+            .filter(|g| g.kind == PointKind::Function)
+            .map(|g| g.points.len())
+            .sum();
+        for group in &groups {
+            match group.kind {
+                PointKind::Function => self.attach_functions(group, total)?,
+                PointKind::Tracepoint => self.attach_tracepoints(group)?,
+            }
+        }
+        let later = self.set_kprobes(total)?;
+        if self.candidates.iter().all(|c| c.point.quiet) {
+            return Err(NothingToAttach.into());
+        }
+        let places = self
+            .sites
+            .iter()
+            .zip(0..)
+            .filter_map(|(site, number)| match site {
+                Site::Function { addr, .. } => Some((*addr, PointId(number))),
+                Site::Tracepoint { .. } => None,
+            });
+        let places = Places::new(
+            places.collect(),
+            self.reading,
+            Rc::clone(self.symbols),
+            self.request.extras.clone(),
+        );
+        // Drops name the code that dropped.
+        self.symbols.read_ahead();
+        let ring = Ring::open(
+            self.maps
+                .get("events")
+                .context("the ring is among program::maps")?,
+        )?;
+        Ok(Session {
+            points: self.candidates.into_iter().map(|c| c.point).collect(),
+            places,
+            maps: self.maps,
+            ring,
+            programs: self.programs,
+            attached: self.attached,
+            later,
+            backend: self.backend,
+            coverage: self.coverage,
+        })
+    }
+
+    fn attach_functions(&mut self, group: &Group, total: usize) -> anyhow::Result<()> {
+        let mut targets = vec![];
+        let mut by_id = vec![];
+        for point in &group.points {
+            let cookie = self.cookie(group, *point);
+            match self.sites[point.0 as usize] {
+                Site::Function { id: Some(id), .. } if self.backend == Backend::TracingMulti => {
+                    by_id.push(Target {
+                        addr: id.into(),
+                        cookie,
+                    });
+                }
+                Site::Function { addr, .. } => targets.push(Target { addr, cookie }),
+                Site::Tracepoint { .. } => {}
+            }
+        }
+        if !by_id.is_empty() {
+            let options = LoadOptions::default();
+            let program = self.load(ProgramKind::TracingMulti, group, Place::Cookie, &options)?;
+            let attached = attach::tracing_multi(&program, &by_id)?;
+            // What trampolines can't serve, fprobe can.
+            for Refused { target, .. } in &attached.refused {
+                if let Site::Function { addr, .. } = self.sites[target.cookie as u32 as usize] {
+                    targets.push(Target { addr, ..*target });
+                }
+            }
+            self.coverage.functions += attached.count;
+            self.programs.push(Arc::new(program));
+            self.attached.push(attached);
+        }
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let multi = self.backend != Backend::Kprobe;
+        let place = if multi || self.features.codegen.attach_cookie {
+            Place::Cookie
+        } else {
+            Place::Ip
+        };
+        let attach_type = multi.then_some(AttachType::TraceKprobeMulti);
+        let options = LoadOptions {
+            attach_type,
+            ..LoadOptions::default()
+        };
+        let program = self.load(ProgramKind::Kprobe, group, place, &options)?;
+        let program = Arc::new(program);
+        self.programs.push(Arc::clone(&program));
+        if multi {
+            let attached = attach::kprobe_multi(&program, &targets, Multi::Entry)?;
+            self.take(attached);
+            self.progress.attaching(self.coverage.functions, total);
+        } else {
+            self.jobs.extend(targets.into_iter().map(|target| Job {
+                program: Arc::clone(&program),
+                target,
+            }));
+        }
+        Ok(())
+    }
+
+    /// What a program is told at a point: its number, and where its skb is.
+    fn cookie(&self, group: &Group, point: PointId) -> u64 {
+        match group.skb.index {
+            SkbArg::BY_COOKIE => {
+                u64::from(self.candidates[point.0 as usize].skb.index) << 32 | u64::from(point.0)
+            }
+            _ => point.0.into(),
+        }
+    }
+
+    fn take(&mut self, attached: Attached) {
+        for &Refused { target, error } in &attached.refused {
+            self.refused(PointId(target.cookie as u32), error);
+        }
+        self.coverage.functions += attached.count;
+        self.attached.push(attached);
+    }
+
+    /// Set the kprobes in the order of their worth: those that packets' lives can't be followed without, those on
+    /// their usual paths, and, perhaps later, the rest.
+    fn set_kprobes(&mut self, total: usize) -> anyhow::Result<Option<Later>> {
+        if self.jobs.is_empty() {
+            return Ok(None);
+        }
+        let how = *self.features.kprobe.as_ref().map_err(Clone::clone)?;
+        let rank = |job: &Job| {
+            let point = &self.candidates[job.target.cookie as u32 as usize].point;
+            match plan::follows_lives(point) {
+                true => 0,
+                false => usual::rank(&point.name).map_or(usize::MAX, |rank| rank + 1),
+            }
+        };
+        let mut jobs = std::mem::take(&mut self.jobs);
+        jobs.sort_by_cached_key(rank);
+        let first = match self.request.all_first {
+            true => jobs.len(),
+            false => jobs.partition_point(|job| rank(job) < usize::MAX),
+        };
+        let rest = jobs.split_off(first);
+        let attached = set(&jobs, &how, &|done, _| self.progress.attaching(done, total))?;
+        self.take(attached);
+        Ok((!rest.is_empty()).then(|| Later::start(rest, how)))
+    }
+
+    fn refused(&mut self, point: PointId, error: SysError) {
+        let point = self.candidates[point.0 as usize].point.clone();
+        self.coverage.skipped.push(Skipped {
+            point,
+            reason: Reason::Refused(error.errno),
+        });
+    }
+
+    fn tracepoint(&mut self, point: PointId, link: Result<Link, SysError>) {
+        match link {
+            Ok(link) => {
+                self.coverage.tracepoints += 1;
+                self.attached.push(single(link));
+            }
+            Err(error) => self.refused(point, error),
+        }
+    }
+
+    /// One program for all tracepoints of a group, which tells them apart by their cookies.
+    fn attach_tracepoints_by_cookie(&mut self, group: &Group) -> anyhow::Result<()> {
+        let options = LoadOptions::default();
+        let program = self.load(ProgramKind::RawTracepoint, group, Place::Cookie, &options)?;
+        for &point in &group.points {
+            let name = CString::new(self.candidates[point.0 as usize].point.name.as_str())?;
+            let link = attach::raw_tracepoint(&program, &name, self.cookie(group, point));
+            self.tracepoint(point, link);
+        }
+        self.programs.push(Arc::new(program));
+        Ok(())
+    }
+
+    /// Before 6.10 each tracepoint needs a program of its own, which knows where it is.
+    fn attach_tracepoints(&mut self, group: &Group) -> anyhow::Result<()> {
+        if self.features.raw_tracepoint_cookie {
+            return self.attach_tracepoints_by_cookie(group);
+        }
+        for &point in &group.points {
+            let Site::Tracepoint { module, id } = &self.sites[point.0 as usize] else {
+                continue;
+            };
+            let object = match module.is_empty() {
+                true => None,
+                false => Some(btf::object_fd(module)?),
+            };
+            let options = LoadOptions {
+                attach_btf_id: id.id,
+                attach_btf_obj: object.as_ref().map(AsFd::as_fd),
+                ..LoadOptions::default()
+            };
+            let program = self.load(ProgramKind::Tracing, group, Place::Fixed(point.0), &options)?;
+            let link = attach::tracepoint(&program);
+            self.tracepoint(point, link);
+            self.programs.push(Arc::new(program));
+        }
+        Ok(())
+    }
+
+    fn load(
+        &self,
+        kind: ProgramKind,
+        group: &Group,
+        place: Place,
+        options: &LoadOptions<'_>,
+    ) -> anyhow::Result<Program> {
+        let spec = Spec {
+            kind,
+            skb: group.skb,
+            starts: !group.quiet,
+            place,
+            role: group.role,
+            filter: self.request.filter,
+            only: self.request.only,
+            offsets: self.offsets,
+            limits: self.request.limits,
+            extras: self.request.extras,
+            get_func_ip: self.features.codegen.get_func_ip,
+        };
+        let program = match self.request.empty {
+            true => program::empty("ktrail", &spec),
+            false => program::build("ktrail", &spec),
+        };
+        let generated = codegen::Options {
+            packet: PacketAccess::KernelRead,
+            features: &self.features.codegen,
+        };
+        let object = codegen::generate(&program, &generated)?;
+        Ok(load(&object, &self.maps, options)?)
+    }
+}
+
+fn single(link: Link) -> Attached {
+    Attached {
+        links: vec![link],
+        count: 1,
+        ..Attached::default()
+    }
+}

@@ -36,15 +36,39 @@ pub fn ktrail(release: bool) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("ktrail does not build");
     }
-    executable(&String::from_utf8_lossy(&output.stdout)).context("cargo named no binary of ktrail")
+    executable(&String::from_utf8_lossy(&output.stdout), "ktrail").context("cargo named no binary of ktrail")
 }
 
-/// The binary in cargo's messages, one JSON object a line.
-fn executable(messages: &str) -> Option<PathBuf> {
+/// Builds an integration test of ktrail's and gives the path of the binary.
+pub fn integration_test(name: &str) -> Result<PathBuf> {
+    let output = cargo()
+        .args([
+            "test",
+            "--quiet",
+            "--no-run",
+            "--package",
+            "ktrail",
+            "--test",
+            name,
+        ])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the test {name} does not build");
+    }
+    executable(&String::from_utf8_lossy(&output.stdout), name)
+        .with_context(|| format!("cargo named no binary of the test {name}"))
+}
+
+/// The binary of a target in cargo's messages, one JSON object a line.
+fn executable(messages: &str, target: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "ktrail")
+        .filter(|message| message["target"]["name"] == target)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
 
@@ -58,6 +82,6 @@ mod tests {
 {"reason":"compiler-artifact","target":{"name":"other"},"executable":"/t/other"}
 {"reason":"compiler-artifact","target":{"name":"ktrail"},"executable":"/t/ktrail"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages), Some(PathBuf::from("/t/ktrail")));
+        assert_eq!(executable(messages, "ktrail"), Some(PathBuf::from("/t/ktrail")));
     }
 }

@@ -106,12 +106,20 @@ pub fn tests(binary: &Path, kernels: &[Kernel], filter: &str, report: &mut Repor
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (lab, images, scripts) = (&lab, &images, &scripts[..]);
+    let files = match rust_tests() {
+        Ok(rust) => [guest_files(binary), rust].concat(),
+        Err(error) => {
+            report.suite("lab");
+            report.fail("the tests that run in the lab too", format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    let (lab, images, files, scripts) = (&lab, &images, &files[..], &scripts[..]);
     for group in kernels.chunks(if cores >= CORES_FOR_TWO { 2 } else { 1 }) {
         let outcomes: Vec<Vec<Ended>> = std::thread::scope(|scope| {
             let guests: Vec<_> = group
                 .iter()
-                .map(|&kernel| scope.spawn(move || run(lab, images, kernel, binary, scripts)))
+                .map(|&kernel| scope.spawn(move || run(lab, images, kernel, files, scripts)))
                 .collect();
             guests
                 .into_iter()
@@ -173,7 +181,7 @@ fn run<'a>(
     lab: &Lab,
     images: &Images,
     kernel: Kernel,
-    binary: &Path,
+    files: &[(PathBuf, PathBuf)],
     scripts: &'a [Script],
 ) -> Vec<Ended<'a>> {
     let mut ended = Vec::new();
@@ -185,14 +193,14 @@ fn run<'a>(
         if !wanted.is_empty() {
             let clock = if counting { ", by the counting clock" } else { "" };
             progress(&format!("the lab's tests on kernel {kernel}{clock}"));
-            let outcome = boot(lab, images, kernel, &job(binary, &wanted, counting));
+            let outcome = boot(lab, images, kernel, &job(files, &wanted, counting));
             ended.push((wanted, outcome));
         }
     }
     ended
 }
 
-fn job(binary: &Path, scripts: &[&Script], counting: bool) -> Job {
+fn job(files: &[(PathBuf, PathBuf)], scripts: &[&Script], counting: bool) -> Job {
     let arguments: Vec<String> = scripts
         .iter()
         .map(|script| format!("{} {}", script.name, script.timeout))
@@ -206,7 +214,7 @@ fn job(binary: &Path, scripts: &[&Script], counting: bool) -> Job {
             arguments.join(" "),
             include_str!("../../guest/run-tests")
         )),
-        files: guest_files(binary),
+        files: files.to_vec(),
         machine: Machine {
             smp: if counting { 1 } else { Machine::default().smp },
             icount: counting,
@@ -216,6 +224,20 @@ fn job(binary: &Path, scripts: &[&Script], counting: bool) -> Job {
         },
         ..Job::default()
     }
+}
+
+/// Rust tests that scripts run in the guests, on other kernels than this machine's, and what they read.
+fn rust_tests() -> Result<Vec<(PathBuf, PathBuf)>> {
+    Ok(vec![
+        (
+            artifact::integration_test("filter_view")?,
+            PathBuf::from("/lab/bin/filter_view"),
+        ),
+        (
+            artifact::root().join("ebpf/tests/filter/corpus"),
+            PathBuf::from("/lab/corpus"),
+        ),
+    ])
 }
 
 /// What every guest gets: ktrail on its PATH, the tests with their library, and the scripts that ship with it.

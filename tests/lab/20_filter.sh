@@ -47,10 +47,10 @@ matches "udp and dst 8.8.8.8 and port 53 and ether src $(mac client c0) and ethe
     and not (ether src 02:00:00:00:00:99 or tcp or vlan or skb.mark == 77 or netns 12345)" "${query[@]}"
 misses "udp port 53 and (ether src 02:00:00:00:00:99 or tcp or vlan or skb.mark == 77 or inner (ip) or netns 12345)" \
     "${query[@]}"
-matches "$echo and len = 1042 and greater 1042 and not greater 1043 and outbound and skb.dev.name == \"c0\"
-    and comm ping and ifname c0 and skb.protocol == 0x800 and not skb.dev.name == \"c1\"" "${ping[@]}"
+matches "$echo and len = 1042 and greater 1042 and not greater 1043 and outbound and skb.dev.name == \"c0\"" "${ping[@]}"
 matches "$echo and inbound and skb.dev.name == \"f0\" and netns far and ether[12:2] = 0x800" "${ping[@]}"
-matches "$echo and skb.mark & 0xff == 0x10 and skb.sk.__sk_common.skc_family == 2" \
+matches "$echo and skb.mark & 0xff == 0x10 and skb.sk.__sk_common.skc_family == 2
+    and comm ping and ifname c0 and skb.protocol == 0x800 and not skb.dev.name == \"c1\"" \
     ping -m 16 -c 1 -W 5 192.0.2.2
 matches 'ip6 and icmp6[icmp6type] = icmp6-echo and skb.sk.__sk_common.skc_family == 10' \
     ping -c 1 -W 5 2001:db8::2

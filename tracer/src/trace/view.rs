@@ -243,6 +243,11 @@ impl View for SkbView<'_> {
             Field::Comm { word } => {
                 let slot = *self.comm.get_or_insert_with(|| b.slot(COMM_LEN as u32, 8));
                 let name = b.slot_addr(slot);
+                // All of it is compared, and some kernels' helper (6.1's among them) leaves what is behind the name's
+                // end as it was.
+                for off in (0..COMM_LEN as i32).step_by(8) {
+                    b.store(name, off, 0, Size::B8);
+                }
                 let args = vec![name.into(), (COMM_LEN as i64).into()];
                 b.call_void(Helper::GetCurrentComm, args);
                 b.load(name, i32::from(word) * 4, Size::B4)

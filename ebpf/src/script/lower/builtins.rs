@@ -102,7 +102,9 @@ impl Body<'_, '_> {
                     Some(d) if d.ty == ty && d.off % 8 == 0 => (d.base, d.off),
                     _ => (self.temp(&ty).1, 0),
                 };
-                // The helper fills what the name leaves with zeros.
+                // Some kernels' helper (6.1's among them) leaves what is behind the name's end as it was, which as
+                // part of a key would make two of one name.
+                self.zero(base, off, 16);
                 let to = if off == 0 {
                     base
                 } else {

@@ -4,6 +4,7 @@
 use super::{Kernel, Trap};
 use crate::codegen::Object;
 use crate::isa::{Helper, Insn, op};
+use crate::kernel::RdonlyCast;
 
 /// A finished run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,6 +290,19 @@ impl Machine<'_> {
             caller.regs[..6].fill(None);
             self.callers.push(caller);
             return Ok(());
+        }
+        if insn.src == op::PSEUDO_KFUNC_CALL {
+            let cast = self
+                .kernel
+                .rdonly_cast
+                .filter(|cast| cast.function == insn.imm as u32);
+            let at = self.get(1)?;
+            if cast.map(|cast| u64::from(cast.bytes)) != Some(self.get(2)?) {
+                return Err(format!("unknown function {} of the kernel", insn.imm));
+            }
+            self.kernel.memory.cast(at, RdonlyCast::BYTES as usize);
+            self.frame.regs[..6].fill(None);
+            return self.set(0, at);
         }
         let helper = Helper::from_id(insn.imm).ok_or_else(|| format!("unknown helper {}", insn.imm))?;
         let mut args = [0; 5];

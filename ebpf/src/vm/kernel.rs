@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::memory::{Memory, Rights};
 use crate::ir::{MapDecl, MapKind};
 use crate::isa::Helper;
+use crate::kernel::RdonlyCast;
 
 /// Handles of maps start here: no object is there.
 const HANDLES: u64 = 0x7000_0000_0000;
@@ -36,6 +37,8 @@ pub struct Kernel {
     pub skb: Vec<u8>,
     /// What `bpf_get_func_arg` reads.
     pub args: Vec<u64>,
+    /// Memory can be cast to be readable, by this function.
+    pub rdonly_cast: Option<RdonlyCast>,
     /// How many helpers were called.
     pub calls: u64,
     /// Records submitted, in order: ring buffer's number and bytes.

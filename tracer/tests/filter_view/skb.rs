@@ -8,7 +8,7 @@ use ktrail_ebpf::codegen::{FuncInfo, Object, Options, PacketAccess, Reloc, gener
 use ktrail_ebpf::filter::Filter;
 use ktrail_ebpf::ir::{MapDecl, MapKind, MapRef, ProgramKind};
 use ktrail_ebpf::isa::Insn;
-use ktrail_ebpf::kernel::Features;
+use ktrail_ebpf::kernel::{Features, RdonlyCast};
 use ktrail_ebpf::vm::{self, Kernel, Rights};
 
 /// Where things are in the memory that an skb is made in. What is read of a device, a socket and a namespace lies
@@ -156,40 +156,77 @@ pub struct Cost {
     pub calls: u64,
 }
 
+/// How kernel memory is read.
+#[derive(Clone, Copy, Debug)]
+pub enum Reads {
+    /// By calls of a helper.
+    Calls,
+    /// By plain loads (Linux 6.2+).
+    Loads,
+}
+
+impl Reads {
+    /// `bpf_rdonly_cast`, with numbers of no kernel.
+    fn cast(self) -> Option<RdonlyCast> {
+        match self {
+            Reads::Calls => None,
+            Reads::Loads => Some(RdonlyCast {
+                function: 4711,
+                bytes: 4712,
+            }),
+        }
+    }
+}
+
 /// A filter in the interpreter, and in the kernel where that is allowed.
 pub struct Judge<'a> {
     offsets: &'a Offsets,
-    object: Object,
+    calls: Object,
+    loads: Object,
     loaded: Option<Program>,
 }
 
 impl<'a> Judge<'a> {
     pub fn new(filter: &Filter, offsets: &'a Offsets, kernel: Option<&InKernel>) -> Judge<'a> {
-        let features = Features::default();
-        let options = Options {
-            packet: PacketAccess::KernelRead,
-            features: &features,
-        };
         let program = view::program(filter, offsets, ProgramKind::RawTracepoint);
-        let object = generate(&program, &options).expect("code");
+        let object = |reads: Reads| {
+            let features = Features {
+                rdonly_cast: reads.cast(),
+                ..Features::default()
+            };
+            let options = Options {
+                packet: PacketAccess::KernelRead,
+                features: &features,
+            };
+            generate(&program, &options).expect("code")
+        };
+        let (calls, loads) = (object(Reads::Calls), object(Reads::Loads));
         let loaded = kernel.map(|kernel| {
-            load(&object, &kernel.maps, &LoadOptions::default()).unwrap_or_else(|e| panic!("{e}\n{}", e.log))
+            load(&calls, &kernel.maps, &LoadOptions::default()).unwrap_or_else(|e| panic!("{e}\n{}", e.log))
         });
         Judge {
             offsets,
-            object,
+            calls,
+            loads,
             loaded,
         }
     }
 
-    /// The interpreter's verdict.
+    /// The interpreter's verdict, whichever way memory is read.
     pub fn interpreted(&self, skb: &Skb) -> bool {
-        self.cost(skb).verdict
+        let [calls, loads] = [Reads::Calls, Reads::Loads].map(|reads| self.cost(skb, reads).verdict);
+        assert_eq!(calls, loads, "plain loads find what calls find");
+        calls
     }
 
     /// The interpreter's verdict, and what it took.
-    pub fn cost(&self, skb: &Skb) -> Cost {
-        let mut kernel = Kernel::new(&self.object.maps);
+    pub fn cost(&self, skb: &Skb, reads: Reads) -> Cost {
+        let object = match reads {
+            Reads::Calls => &self.calls,
+            Reads::Loads => &self.loads,
+        };
+        let mut kernel = Kernel::new(&object.maps);
+        kernel.rdonly_cast = reads.cast();
         kernel.pid_tgid = 4242 << 32 | 4243;
         let at = kernel.memory.add(vec![0; SIZE], Rights::Kernel);
         kernel.memory.remove(at);
@@ -197,7 +234,7 @@ impl<'a> Judge<'a> {
             .memory
             .add_at(at, skb.image(self.offsets, at), Rights::Kernel);
         let ctx = kernel.memory.add(at.to_ne_bytes().to_vec(), Rights::Read);
-        let run = vm::run(&self.object, &mut kernel, ctx, 100_000).expect("it runs");
+        let run = vm::run(object, &mut kernel, ctx, 100_000).expect("it runs");
         Cost {
             verdict: run.result == 1,
             instructions: run.steps,

@@ -11,6 +11,7 @@ use ktrail_ebpf::script::output::Compiled;
 use ktrail_ebpf::script::{self, Diagnostic, ParseOptions, render_all};
 
 use super::Usage;
+use crate::experiment::parameters::Refusal;
 use crate::experiment::script::{self as experiment, Prepared};
 use crate::kernel::maps;
 use crate::kernel::process;
@@ -141,8 +142,12 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     }
     let experiment = match experiment::prepare(&script, &source.name, &source.text, &parameters.words) {
         Ok(experiment) => experiment,
-        Err(message) => {
-            eprint!("{message}");
+        Err(Refusal::Help(text)) => {
+            print!("{text}");
+            return Ok(0);
+        }
+        Err(Refusal::Wrong(text)) => {
+            eprint!("{text}");
             return Ok(2);
         }
     };

@@ -3,11 +3,58 @@
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, value_parser};
+
 use super::block::{Experiment, Plan};
 
-/// The parameters, in one line.
-pub const HELP: &str =
-    "--rules N, --step N, --seconds N, --repeat N, --server HOST:PORT, --no-controls, --output FOLDER";
+/// The parameters. What stands in square brackets behind their help comes from the script.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ktrail run FILE --",
+    about = "The experiment's parameters",
+    no_binary_name = true,
+    disable_version_flag = true
+)]
+struct Parameters {
+    /// The largest number of rules; of a timeline, how many are added
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    rules: Option<u32>,
+    /// Rules from one step of a sweep to the next
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    step: Option<u32>,
+    /// How long iperf3 runs at each step; of a timeline, how long it is
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    seconds: Option<u32>,
+    /// How often each step of a sweep is measured
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    repeat: Option<u32>,
+    /// A server of your own: no topology is built and no server started
+    #[arg(long, value_name = "HOST:PORT")]
+    server: Option<String>,
+    /// Only the sweep itself
+    #[arg(long)]
+    no_controls: bool,
+    /// Where the results go [default: ktrail-NAME-TIME]
+    #[arg(long, value_name = "FOLDER", value_parser = NonEmptyStringValueParser::new())]
+    output: Option<String>,
+}
+
+/// Why an experiment does not begin.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Help was asked for: here it is.
+    Help(String),
+    /// What is wrong, in lines to print.
+    Wrong(String),
+}
+
+impl From<String> for Refusal {
+    fn from(sentence: String) -> Refusal {
+        Refusal::Wrong(format!("ktrail: {sentence}\n"))
+    }
+}
 
 /// What is not the experiment's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,59 +68,70 @@ pub struct Settings {
 /// Changes the experiment as the arguments say.
 ///
 /// # Errors
-/// What is wrong with them, in a sentence.
-pub fn apply(experiment: &mut Experiment, args: &[String]) -> Result<Settings, String> {
-    let mut settings = Settings::default();
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let (name, inline) = match arg.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (arg.as_str(), None),
-        };
-        if name == "--no-controls" {
-            experiment.controls.clear();
-            continue;
-        }
-        if ![
-            "--rules",
-            "--step",
-            "--seconds",
-            "--repeat",
-            "--server",
-            "--output",
-        ]
-        .contains(&name)
-        {
-            return Err(format!("an experiment has no parameter '{name}'; it has {HELP}"));
-        }
-        let value = inline
-            .or_else(|| args.next().cloned())
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| format!("{name} needs a value"))?;
-        match name {
-            "--rules" => set_rules(experiment, number(name, &value)?)?,
-            "--step" => match &mut experiment.plan {
-                Plan::Sweep { step, .. } => *step = u64::from(number(name, &value)?),
-                Plan::Timeline { .. } => return Err("a timeline has no steps: --step is for sweeps".into()),
-            },
-            "--seconds" => set_seconds(experiment, number(name, &value)?)?,
-            "--repeat" => match experiment.plan {
-                Plan::Sweep { .. } => experiment.repeat = number(name, &value)?,
-                Plan::Timeline { .. } => return Err("a timeline is one run: --repeat is for sweeps".into()),
-            },
-            "--server" => {
-                set_server(experiment, &value)?;
-                settings.own_server = true;
+/// What is wrong with them, or the help that they ask for.
+pub fn apply(experiment: &mut Experiment, args: &[String]) -> Result<Settings, Refusal> {
+    let parsed = command(experiment)
+        .try_get_matches_from(args)
+        .and_then(|matches| Parameters::from_arg_matches(&matches));
+    let parameters = parsed.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp => Refusal::Help(error.render().to_string()),
+        _ => Refusal::Wrong(error.render().to_string()),
+    })?;
+    if parameters.no_controls {
+        experiment.controls.clear();
+    }
+    if let Some(rules) = parameters.rules {
+        set_rules(experiment, rules)?;
+    }
+    if let Some(wanted) = parameters.step {
+        match &mut experiment.plan {
+            Plan::Sweep { step, .. } => *step = u64::from(wanted),
+            Plan::Timeline { .. } => {
+                return Err("a timeline has no steps: --step is for sweeps".to_owned().into());
             }
-            _ => settings.output = Some(value.into()),
         }
     }
-    Ok(settings)
+    if let Some(seconds) = parameters.seconds {
+        set_seconds(experiment, seconds)?;
+    }
+    if let Some(repeat) = parameters.repeat {
+        match experiment.plan {
+            Plan::Sweep { .. } => experiment.repeat = repeat,
+            Plan::Timeline { .. } => {
+                return Err("a timeline is one run: --repeat is for sweeps".to_owned().into());
+            }
+        }
+    }
+    if let Some(server) = &parameters.server {
+        set_server(experiment, server)?;
+    }
+    Ok(Settings {
+        output: parameters.output.map(PathBuf::from),
+        own_server: parameters.server.is_some(),
+    })
 }
 
-fn number(name: &str, value: &str) -> Result<u32, String> {
-    let number = value.parse().ok().filter(|n| *n > 0);
-    number.ok_or_else(|| format!("{name} takes a whole number above 0, not '{value}'"))
+/// The command line of this experiment, whose help names what the script says.
+fn command(experiment: &Experiment) -> clap::Command {
+    let of_the_script = |arg: Arg, value: u64| {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        arg.help(format!("{help} [{value}]"))
+    };
+    let command = Parameters::command();
+    match experiment.plan {
+        Plan::Sweep { to, step, .. } => command
+            .mut_arg("rules", |arg| of_the_script(arg, to))
+            .mut_arg("step", |arg| of_the_script(arg, step))
+            .mut_arg("seconds", |arg| {
+                of_the_script(arg, experiment.workload.seconds.into())
+            })
+            .mut_arg("repeat", |arg| of_the_script(arg, experiment.repeat.into())),
+        Plan::Timeline { rules, seconds, .. } => command
+            .mut_arg("rules", |arg| of_the_script(arg, rules))
+            .mut_arg("seconds", |arg| of_the_script(arg, seconds.into()))
+            .mut_arg("step", |arg| arg.hide(true))
+            .mut_arg("repeat", |arg| arg.hide(true)),
+    }
 }
 
 fn set_rules(experiment: &mut Experiment, wanted: u32) -> Result<(), String> {
@@ -169,7 +227,7 @@ mod tests {
     use crate::experiment::block::parse;
     use ktrail_ebpf::script::ast::{RawBlock, Span};
 
-    fn changed(plan: &str, args: &[&str]) -> Result<(Experiment, Settings), String> {
+    fn changed(plan: &str, args: &[&str]) -> Result<(Experiment, Settings), Refusal> {
         let text = format!(
             "topology {{ netns a; }} server iperf3 in a; workload iperf3 to 10.0.0.1; \
              {plan} \"x\" {{ each nft \"ip saddr {{addr}} drop\" from 198.18.0.0/20; }}"
@@ -234,19 +292,47 @@ mod tests {
 
     #[test]
     fn what_is_wrong() {
-        let error = |plan, args: &[&str]| changed(plan, args).unwrap_err();
-        assert!(error(SWEEP, &["--rule", "1"]).starts_with("an experiment has no parameter '--rule'"));
-        assert_eq!(
-            error(SWEEP, &["--step", "0"]),
-            "--step takes a whole number above 0, not '0'"
+        let error = |plan, args: &[&str]| match changed(plan, args).unwrap_err() {
+            Refusal::Wrong(text) => text,
+            Refusal::Help(text) => panic!("{text}"),
+        };
+        let unknown = error(SWEEP, &["--rule", "1"]);
+        assert!(
+            unknown.contains("'--rule'") && unknown.contains("'--rules'"),
+            "{unknown}"
         );
-        assert_eq!(error(SWEEP, &["--step"]), "--step needs a value");
-        assert!(error(SWEEP, &["--rules", "5000"]).contains("4096 addresses"));
-        assert!(error(SWEEP, &["--server", "198.18.0.9:1"]).contains("would match the workload"));
-        assert!(error(SWEEP, &["--server", "127.0.0.1:0"]).contains("takes HOST:PORT"));
-        assert_eq!(error(SWEEP, &["--output="]), "--output needs a value");
-        assert!(error(TIMELINE, &["--step", "5"]).contains("no steps"));
-        assert!(error(TIMELINE, &["--repeat", "5"]).contains("one run"));
-        assert!(error(TIMELINE, &["--seconds", "5"]).contains("10 seconds at least"));
+        for (plan, args, what) in [
+            (SWEEP, &["--step", "0"][..], "invalid value '0' for '--step <N>'"),
+            (SWEEP, &["--step"], "value is required for '--step <N>'"),
+            (SWEEP, &["--rules", "5000"], "4096 addresses"),
+            (SWEEP, &["--server", "198.18.0.9:1"], "would match the workload"),
+            (SWEEP, &["--server", "127.0.0.1:0"], "takes HOST:PORT"),
+            (SWEEP, &["--output="], "value is required for '--output <FOLDER>'"),
+            (TIMELINE, &["--step", "5"], "no steps"),
+            (TIMELINE, &["--repeat", "5"], "one run"),
+            (TIMELINE, &["--seconds", "5"], "10 seconds at least"),
+        ] {
+            let said = error(plan, args);
+            assert!(said.contains(what), "{args:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn help_names_what_the_script_says() {
+        let help = |plan| match changed(plan, &["--help"]).unwrap_err() {
+            Refusal::Help(text) => text,
+            Refusal::Wrong(text) => panic!("{text}"),
+        };
+        let sweep = help(SWEEP);
+        assert!(
+            sweep.contains("[3000]") && sweep.contains("[100]") && sweep.contains("--repeat"),
+            "{sweep}"
+        );
+        let timeline = help(TIMELINE);
+        assert!(
+            timeline.contains("[4000]") && timeline.contains("[300]"),
+            "{timeline}"
+        );
+        assert!(!timeline.contains("--repeat"), "{timeline}");
     }
 }

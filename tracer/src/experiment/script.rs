@@ -12,7 +12,7 @@ use ktrail_ebpf::script::output::{Compiled, STATE_CHILD, STATE_START, ValueTy};
 
 use super::block::{self, Experiment};
 use super::engine::{self, Probes, Total, Watcher};
-use super::parameters::{self, Settings};
+use super::parameters::{self, Refusal, Settings};
 use super::report::{self, About};
 use super::workload::Stop;
 use crate::kernel::time::monotonic;
@@ -33,18 +33,24 @@ pub struct Prepared {
 /// Reads the script's experiment, if it has one. `file` is the script's name in messages and in the folder's.
 ///
 /// # Errors
-/// What is wrong with the block, with its place, or with the arguments: lines to print.
-pub fn prepare(script: &Script, file: &str, text: &str, args: &[String]) -> Result<Option<Prepared>, String> {
+/// What is wrong with the block, with its place, or with the arguments; or the help that they ask for.
+pub fn prepare(
+    script: &Script,
+    file: &str,
+    text: &str,
+    args: &[String],
+) -> Result<Option<Prepared>, Refusal> {
     let Some(block) = script.experiments.first() else {
         return Ok(None);
     };
     if let Some(second) = script.experiments.get(1) {
-        return Err(Diagnostic::error(second.span, "a script has one experiment at most").render(file, text));
+        let error = Diagnostic::error(second.span, "a script has one experiment at most");
+        return Err(Refusal::Wrong(error.render(file, text)));
     }
-    let mut experiment = block::parse(block).map_err(|error| error.render(file, text))?;
+    let mut experiment = block::parse(block).map_err(|error| Refusal::Wrong(error.render(file, text)))?;
     // A `--` that set them apart from ktrail's own options came through.
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
-    let settings = parameters::apply(&mut experiment, args).map_err(|error| format!("ktrail: {error}\n"))?;
+    let settings = parameters::apply(&mut experiment, args)?;
     let folder = settings
         .output
         .clone()

@@ -141,6 +141,11 @@ for program in iperf3:/usr/bin:iperf3 iptables-legacy:/usr/sbin:iptables; do
     mv "$path/$program.away" "$path/$program"
 done
 
+mkdir /tmp/read-only && mount -t tmpfs -o ro none /tmp/read-only
+refuses "the results can't be written" 1 'written to /tmp/read-only/x: Read-only file system' \
+    ktrail run $probe -- "${short[@]}" --output /tmp/read-only/x
+umount /tmp/read-only
+
 before_all=$before
 ip netns add ktrail-iperf3 && before=$(state)
 refuses "a namespace's name is taken" 1 'namespace ktrail-iperf3 is there already' ktrail run $probe -- "${short[@]}"
@@ -158,7 +163,7 @@ refuses "a prefix contains the workload" 2 '^/tmp/other.probe:[0-9]+:[0-9]+.*wou
     ktrail run /tmp/other.probe -- "${short[@]}"
 refuses "the rules are about the server" 2 'would match the workload' \
     ktrail run $probe -- "${short[@]}" --server 198.18.0.9
-refuses "a parameter is wrong" 2 "no parameter '--rule'" ktrail run $probe -- --rule 5
+refuses "a parameter is wrong" 2 "unexpected argument '--rule'" ktrail run $probe -- --rule 5
 
 # Servers of the user's own, without a topology: nobody listens, one that accepts and says nothing, and one that
 # serves. All at once, which must not matter: each run removes its own rules only.

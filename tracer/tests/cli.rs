@@ -242,5 +242,12 @@ fn an_experiments_parameters_are_its_own() {
         "{}",
         String::from_utf8_lossy(&known.stderr)
     );
-    assert_refused(&run(&["--ruls", "300"]), 2, &["--ruls", "--rules N"]);
+    let unknown = run(&["--ruls", "300"]);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert_eq!(unknown.status.code(), Some(2), "{said}");
+    assert!(said.contains("'--ruls'") && said.contains("'--rules'"), "{said}");
+    let help = run(&["--help"]);
+    let said = String::from_utf8_lossy(&help.stdout);
+    assert_eq!(help.status.code(), Some(0), "{said}");
+    assert!(said.contains("[3000]"), "what the script says: {said}");
 }

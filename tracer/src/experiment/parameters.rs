@@ -15,7 +15,8 @@ use super::block::{Experiment, Plan};
     name = "ktrail run FILE --",
     about = "The experiment's parameters",
     no_binary_name = true,
-    disable_version_flag = true
+    disable_version_flag = true,
+    args_override_self = true
 )]
 struct Parameters {
     /// The largest number of rules; of a timeline, how many are added

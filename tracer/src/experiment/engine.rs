@@ -227,7 +227,7 @@ impl Run<'_> {
         let followed = self.follow(&mut client, &mut rules, &mut history);
         let end = client.elapsed().min(f64::from(seconds));
         // The last window ends with the workload, a moment before its process does.
-        history.window(end, self.total()?);
+        history.end(end, rules.count, self.total()?);
         let (report, ended) = match followed {
             Ok(()) => {
                 let report = client.finish(&mut self.ledger, self.stop);

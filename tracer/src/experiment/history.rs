@@ -78,6 +78,15 @@ impl History {
         latency
     }
 
+    /// Ends everything, with the workload.
+    pub fn end(&mut self, now: f64, rules: u64, total: Option<Total>) {
+        // A short rest does not replace a whole second.
+        if self.rules.last().is_none_or(|(last, _)| now - last > 0.5) {
+            self.second(now, rules, total);
+        }
+        self.window(now, total);
+    }
+
     /// The workload's intervals, each with its mean number of rules, and with the latency of the window that ends
     /// nearest to it.
     pub fn ticks(&self, report: &Report) -> Vec<Tick> {
@@ -173,5 +182,9 @@ mod tests {
         history.grown(1.1, 1.3, 0, None);
         history.second(2.02, 50, None);
         assert_eq!(rules(&history, 2), [Some(0), Some(50)]);
+        history.end(2.1, 70, None);
+        assert_eq!(rules(&history, 2), [Some(0), Some(50)]);
+        history.end(2.95, 80, None);
+        assert_eq!(rules(&history, 3), [Some(0), Some(50), Some(80)]);
     }
 }

@@ -34,6 +34,7 @@ fn printed(program: &str, before: &[&str], script: &str, parameters: &[&str]) ->
         .args(before)
         .args(["-q", "-e", script])
         .args(parameters)
+        .env("TZ", "UTC")
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error}"));

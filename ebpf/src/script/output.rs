@@ -34,6 +34,9 @@ pub const STATE_EXITING: u32 = 0;
 pub const STATE_START: u32 = 8;
 /// In [`STATE`]: u64 process id that `cpid` stands for (`-c`), 0 if there is none. The runtime writes it.
 pub const STATE_CHILD: u32 = 16;
+/// In [`STATE`]: i64 nanoseconds from the Unix epoch to the zero of `CLOCK_MONOTONIC`, for `tseries()`. The runtime
+/// writes it before BEGIN runs.
+pub const STATE_EPOCH: u32 = 24;
 
 /// A compiled script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,6 +256,37 @@ pub enum ValueTy {
         /// How many, the two at the ends included.
         buckets: u32,
     },
+    /// An array of `intervals` slots of [`SERIES_SLOT`] bytes: u64 number of the interval since the Unix epoch, 0 for
+    /// an empty one, which stands at its remainder by `intervals`; 64-bit value; then u64 time in nanoseconds of the
+    /// last value, or count for an average. Of each interval the CPUs' values are to be put together.
+    Series {
+        /// Nanoseconds that an interval takes, at least 1.
+        interval: u64,
+        /// How many are kept.
+        intervals: u32,
+        /// What becomes of the values of one interval.
+        of: SeriesOf,
+        /// Of signed numbers.
+        signed: bool,
+    },
+}
+
+/// Bytes of a slot of [`ValueTy::Series`].
+pub const SERIES_SLOT: u32 = 24;
+
+/// What becomes of the values that fall into one interval of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeriesOf {
+    /// The last one stays.
+    Last,
+    /// Their average.
+    Avg,
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+    /// Their sum.
+    Sum,
 }
 
 /// A value in a record or a map.

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use ktrail_ebpf::script::Diagnostic;
 use ktrail_ebpf::script::ast::Script;
-use ktrail_ebpf::script::output::{Compiled, STATE_CHILD, STATE_START, ValueTy};
+use ktrail_ebpf::script::output::{Compiled, STATE_CHILD, STATE_EPOCH, STATE_START, ValueTy};
 
 use super::block::{self, Experiment};
 use super::engine::{self, Probes, Total, Watcher};
 use super::parameters::{self, Refusal, Settings};
 use super::report::{self, About};
 use super::workload::Stop;
-use crate::kernel::time::monotonic;
+use crate::kernel::time::{WallClock, monotonic};
 use crate::run::decode::Decoder;
 use crate::run::env::MachineEnv;
 use crate::run::format::{Content, Value};
@@ -119,6 +119,7 @@ pub fn run(
     let _reserved = report::reserve(folder)?;
     loaded.set_state(STATE_START, monotonic())?;
     loaded.set_state(STATE_CHILD, 0)?;
+    loaded.set_state(STATE_EPOCH, WallClock::measure().offset() as u64)?;
     loaded.run_begin()?;
     loaded.attach(env)?;
     for note in &loaded.notes {

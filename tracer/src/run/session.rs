@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use ktrail_ebpf::script::output::{
-    CONTROL, Compiled, ERRORS, EVENTS, ErrorKind, STATE_CHILD, STATE_EXITING, STATE_START,
+    CONTROL, Compiled, ERRORS, EVENTS, ErrorKind, STATE_CHILD, STATE_EPOCH, STATE_EXITING, STATE_START,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
@@ -22,7 +22,7 @@ use super::events::{Actor, Next, Record};
 use super::load::Loaded;
 use crate::kernel::process;
 use crate::kernel::ring::Ring;
-use crate::kernel::time::monotonic;
+use crate::kernel::time::{WallClock, monotonic};
 
 /// How long records wait for others that are older but slower.
 const SETTLE: Duration = Duration::from_millis(2);
@@ -121,6 +121,8 @@ impl<W: Write> Run<'_, W> {
         let child = running.as_ref().and_then(Child::id);
         self.loaded.set_state(STATE_START, monotonic())?;
         self.loaded.set_state(STATE_CHILD, child.unwrap_or(0).into())?;
+        self.loaded
+            .set_state(STATE_EPOCH, WallClock::measure().offset() as u64)?;
         self.loaded.run_begin()?;
         let exiting = self.loaded.state(STATE_EXITING) != 0;
         if !exiting {

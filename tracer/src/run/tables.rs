@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use ktrail_ebpf::script::output::{MapInfo, ValueTy};
+use ktrail_ebpf::script::output::{MapInfo, SERIES_SLOT, SeriesOf, ValueTy};
 use ktrail_ebpf::script::types::Ty;
 
 use super::decode::{Decoder, integer};
-use super::format::{Content, Histogram, Stats, Value};
+use super::format::{Content, Histogram, Series, Stats, Value};
 use crate::kernel::maps::Map;
 use crate::kernel::sys::SysError;
 
@@ -38,7 +38,9 @@ impl Table<'_> {
         let entries = entries
             .iter()
             .map(|(k, v)| (decoder.value(key, k), self.value(decoder, v)));
-        Ok(Content::Keyed(entries.collect()))
+        let mut entries: Vec<(Value, Value)> = entries.collect();
+        end_together(&mut entries);
+        Ok(Content::Keyed(entries))
     }
 
     /// True if a map without keys was set; maps with keys always are.
@@ -163,6 +165,62 @@ fn combine(ty: &ValueTy, cpus: &[&[u8]], decoder: &Decoder<'_>) -> Value {
             let step = i64::try_from(*step).unwrap_or(i64::MAX);
             Value::Histogram(Histogram::linear(*min, *max, step, &counts(*buckets)))
         }
+        ValueTy::Series {
+            interval,
+            intervals,
+            of,
+            signed,
+        } => {
+            let points = points(cpus, *of, *signed);
+            Value::Series(Series::new(*interval, u64::from(*intervals), points))
+        }
+    }
+}
+
+/// The values of a series by the number of their interval.
+fn points(cpus: &[&[u8]], of: SeriesOf, signed: bool) -> BTreeMap<u64, i128> {
+    let mut found: BTreeMap<u64, Vec<(i128, u64)>> = BTreeMap::new();
+    for slot in cpus.iter().flat_map(|cpu| cpu.chunks_exact(SERIES_SLOT as usize)) {
+        let number = word(slot, 0);
+        if number != 0 {
+            let value = integer(&slot[8..], 8, signed);
+            found.entry(number).or_default().push((value, word(slot, 16)));
+        }
+    }
+    let combined = |values: Vec<(i128, u64)>| {
+        let each = values.iter().map(|(value, _)| *value);
+        let value = match of {
+            SeriesOf::Last => values
+                .iter()
+                .max_by_key(|(_, time)| *time)
+                .map(|(value, _)| *value),
+            SeriesOf::Min => each.min(),
+            SeriesOf::Max => each.max(),
+            SeriesOf::Sum => Some(each.sum()),
+            SeriesOf::Avg => {
+                let count: u64 = values.iter().map(|(_, count)| *count).sum();
+                Some(each.sum::<i128>() / i128::from(count.max(1)))
+            }
+        };
+        value.unwrap_or(0)
+    };
+    found
+        .into_iter()
+        .map(|(number, values)| (number, combined(values)))
+        .collect()
+}
+
+/// All series of a map end with the last interval in which one of them has a value.
+fn end_together(entries: &mut [(Value, Value)]) {
+    let ends = entries.iter().filter_map(|(_, value)| match value {
+        Value::Series(series) => Some(series.end()),
+        _ => None,
+    });
+    let Some(end) = ends.max() else { return };
+    for (_, value) in entries {
+        if let Value::Series(series) = value {
+            series.end_with(end);
+        }
     }
 }
 
@@ -231,6 +289,27 @@ mod tests {
         };
         let counts: Vec<u64> = hist.buckets.iter().map(|b| b.count).collect();
         assert_eq!(counts, [2, 0, 2]);
+        let slots: [&[i64]; 2] = [&[7, -5, 2, 8, 9, 1, 0], &[7, 6, 1, 0, 0, 0, 1]];
+        for (of, seventh) in [
+            (SeriesOf::Last, -5),
+            (SeriesOf::Avg, 0),
+            (SeriesOf::Min, -5),
+            (SeriesOf::Max, 6),
+            (SeriesOf::Sum, 1),
+        ] {
+            let (interval, intervals) = (10, 2);
+            let ty = ValueTy::Series {
+                interval,
+                intervals,
+                of,
+                signed,
+            };
+            let Value::Series(series) = combined(&ty, &slots) else {
+                panic!("a series")
+            };
+            let shown: Vec<_> = series.shown().collect();
+            assert_eq!(shown, [(70, seventh), (80, 9)], "{of:?}");
+        }
         assert_eq!(combined(&ValueTy::Scalar(Ty::I64), &[&[5]]), int(5));
         assert_eq!(combined(&ValueTy::Scalar(Ty::I64), &[&[5], &[6]]), int(11));
     }

@@ -252,6 +252,7 @@ impl Body<'_, '_> {
                             output::ValueTy::Stats { .. }
                                 | output::ValueTy::Hist { .. }
                                 | output::ValueTy::Lhist { .. }
+                                | output::ValueTy::Series { .. }
                         )
                     ) =>
                 {

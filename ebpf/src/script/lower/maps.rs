@@ -14,7 +14,7 @@ use crate::ir::{
 };
 use crate::isa::Helper;
 use crate::script::ast::{BinaryOp, Expr, ExprKind};
-use crate::script::output::{ErrorKind, MapInfo, ValueTy};
+use crate::script::output::{ErrorKind, MapInfo, SERIES_SLOT, ValueTy};
 use crate::script::types::Ty;
 
 const BPF_ANY: i64 = 0;
@@ -35,18 +35,38 @@ fn value_size(value: &ValueTy) -> u32 {
         ValueTy::Count | ValueTy::Sum { .. } => 8,
         ValueTy::Avg { .. } | ValueTy::Min { .. } | ValueTy::Max { .. } | ValueTy::Stats { .. } => 16,
         ValueTy::Hist { buckets, .. } | ValueTy::Lhist { buckets, .. } => 8 * buckets,
+        ValueTy::Series { intervals, .. } => SERIES_SLOT * intervals,
     }
 }
 
 /// Aggregations of signed and of unsigned numbers are one, of signed ones.
 fn merge_aggregations(a: &ValueTy, b: &ValueTy) -> Option<ValueTy> {
-    use ValueTy::{Avg, Max, Min, Stats, Sum};
+    use ValueTy::{Avg, Max, Min, Series, Stats, Sum};
     Some(match (a, b) {
         (Sum { signed: x }, Sum { signed: y }) => Sum { signed: *x || *y },
         (Avg { signed: x }, Avg { signed: y }) => Avg { signed: *x || *y },
         (Min { signed: x }, Min { signed: y }) => Min { signed: *x || *y },
         (Max { signed: x }, Max { signed: y }) => Max { signed: *x || *y },
         (Stats { signed: x }, Stats { signed: y }) => Stats { signed: *x || *y },
+        (
+            Series {
+                interval,
+                intervals,
+                of,
+                signed: x,
+            },
+            Series {
+                interval: i,
+                intervals: n,
+                of: o,
+                signed: y,
+            },
+        ) if (interval, intervals, of) == (i, n, o) => Series {
+            interval: *interval,
+            intervals: *intervals,
+            of: *of,
+            signed: *x || *y,
+        },
         _ => return None,
     })
 }
@@ -381,6 +401,13 @@ impl Body<'_, '_> {
                 self.error(
                     span,
                     format!("the histogram in '@{name}' can be printed, but is no number"),
+                );
+                return Value::none();
+            }
+            ValueTy::Series { .. } => {
+                self.error(
+                    span,
+                    format!("the series in '@{name}' can be printed, but is no number"),
                 );
                 return Value::none();
             }
@@ -742,7 +769,7 @@ impl Body<'_, '_> {
         };
         let (value, aggregated) = match state.value.as_ref()? {
             ValueTy::Scalar(ty) => (ty.clone(), false),
-            ValueTy::Hist { .. } | ValueTy::Lhist { .. } | ValueTy::Stats { .. } => {
+            ValueTy::Hist { .. } | ValueTy::Lhist { .. } | ValueTy::Stats { .. } | ValueTy::Series { .. } => {
                 let message = format!(
                     "what '@{}' holds is no single value: it can be printed only",
                     map.name

@@ -1,7 +1,10 @@
 //! Values as JSON: tuples are arrays, records are objects, what has a number and a name is the number.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use super::hist::Histogram;
 use super::map::Content;
+use super::series::Series;
 use super::value::{KEY_INDENT, Value};
 use ktrail_ebpf::script::output::ValueTy;
 
@@ -29,6 +32,7 @@ pub fn value(value: &Value) -> String {
             .map(|(name, n)| (name.to_string(), number(n))),
         ),
         Value::Histogram(hist) => histogram(hist),
+        Value::Series(series) => self::series(series),
     }
 }
 
@@ -44,6 +48,7 @@ pub fn content(content: &Content) -> String {
 pub fn map_type(holds: &ValueTy) -> &'static str {
     match holds {
         ValueTy::Hist { .. } | ValueTy::Lhist { .. } => "hist",
+        ValueTy::Series { .. } => "tseries",
         ValueTy::Avg { .. } | ValueTy::Stats { .. } => "stats",
         _ => "map",
     }
@@ -91,6 +96,16 @@ fn histogram(hist: &Histogram) -> String {
         let max = bucket.end.map(|end| ("max".to_string(), number(end - 1)));
         let count = ("count".to_string(), bucket.count.to_string());
         object(min.into_iter().chain(max).chain([count]))
+    }))
+}
+
+/// Values with the starts of their intervals, in UTC.
+fn series(series: &Series) -> String {
+    list(series.shown().map(|(start, value)| {
+        let start = UNIX_EPOCH + Duration::from_nanos(start.unsigned_abs());
+        let start = humantime::format_rfc3339_nanos(start).to_string();
+        let start = start.trim_end_matches('Z').replace('T', " ");
+        format!("{{\"interval_start\":\"{start}\",\"value\":{value}}}")
     }))
 }
 
@@ -143,6 +158,12 @@ mod tests {
         assert_eq!(
             content(&hist),
             r#"[{"max": -1, "count": 1},{"min": 0, "max": 0, "count": 2}]"#
+        );
+        let points: BTreeMap<u64, i128> = [(3, -1), (5, 9)].into();
+        let series = Content::Scalar(Value::Series(Series::new(500_000_000, 5, points)));
+        assert_eq!(
+            content(&series),
+            r#"[{"interval_start":"1970-01-01 00:00:01.500000000","value":-1},{"interval_start":"1970-01-01 00:00:02.500000000","value":9}]"#
         );
         let over: BTreeMap<u64, u64> = [(11, 1)].into();
         let linear = Content::Scalar(Value::Histogram(Histogram::linear(0, 100, 10, &over)));

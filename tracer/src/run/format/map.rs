@@ -61,6 +61,7 @@ fn divide(value: &mut Value, div: u64) {
         Value::Int(n) => *n /= i128::from(div),
         Value::Stats(stats) => stats.average /= i128::from(div),
         Value::Histogram(hist) => hist.divide(div),
+        Value::Series(series) => series.divide(div),
         _ => {}
     }
 }

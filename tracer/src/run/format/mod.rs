@@ -7,10 +7,12 @@ mod json;
 mod map;
 mod output;
 mod printf;
+mod series;
 mod value;
 
 pub use hist::{Bucket, Histogram};
 pub use map::Content;
 pub use output::{Output, OutputFormat};
 pub use printf::format as printf;
+pub use series::Series;
 pub use value::{Stats, Value};

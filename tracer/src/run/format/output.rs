@@ -147,11 +147,14 @@ fn titled(name: &str, key: &Value) -> Vec<u8> {
 fn entry(text: &mut Vec<u8>, title: Vec<u8>, value: &Value) {
     text.extend(title);
     match value {
-        Value::Histogram(_) => text.extend(b":\n"),
+        Value::Histogram(_) | Value::Series(_) => text.extend(b":\n"),
         _ => text.extend(b": "),
     }
     text.extend(value.text());
-    text.push(b'\n');
+    // A series without values has no blank line behind it.
+    if !matches!(value, Value::Series(series) if series.is_empty()) {
+        text.push(b'\n');
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::io::Write;
 
 use super::hist::Histogram;
+use super::series::Series;
 
 /// A decoded value. Names are resolved already.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,8 @@ pub enum Value {
     Stats(Stats),
     /// What `hist()` or `lhist()` gathered.
     Histogram(Histogram),
+    /// What `tseries()` gathered.
+    Series(Series),
 }
 
 /// Count, average and total.
@@ -110,6 +113,7 @@ impl Value {
                 "{{ .count = {count}, .average = {average}, .total = {total} }}"
             ),
             Value::Histogram(hist) => out.write_all(hist.text().as_bytes()),
+            Value::Series(series) => out.write_all(series.text().as_bytes()),
         };
     }
 

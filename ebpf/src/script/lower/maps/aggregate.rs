@@ -1,6 +1,10 @@
 //! Aggregations: how an entry takes one more value.
 
 use super::*;
+use crate::script::output::{STATE_EPOCH, SeriesOf};
+
+/// How many intervals a series may keep: the kernel limits a value of each CPU to 32 KiB.
+const MOST_INTERVALS: i64 = 1000;
 
 impl Body<'_, '_> {
     pub(super) fn aggregate(
@@ -16,13 +20,22 @@ impl Body<'_, '_> {
             "count" => (0, 0),
             "hist" => (1, 2),
             "lhist" => (4, 4),
-            "tseries" => return self.error(span, "tseries() is not supported yet"),
+            "tseries" => (3, 4),
             _ => (1, 1),
         };
         if args.len() < least || args.len() > most {
-            let message = format!("{func}() takes {least} arguments, not {}", args.len());
+            let takes = if least == most {
+                least.to_string()
+            } else {
+                format!("{least} to {most}")
+            };
+            let message = format!("{func}() takes {takes} arguments, not {}", args.len());
             return self.error(span, message);
         }
+        let (args, kind) = match func {
+            "tseries" => args.split_at(3),
+            _ => (args, &[][..]),
+        };
         let v = args.first().map(|e| (self.expr(e), e.span));
         if let Some((v, span)) = &v
             && !(v.ty.is_int() || v.ty == Ty::None)
@@ -55,6 +68,15 @@ impl Body<'_, '_> {
                     buckets: ((65 - bits) << bits) + 1,
                 }
             }
+            "tseries" => match series_of(constants[0], constants[1], kind.first()) {
+                Ok((interval, intervals, of)) => ValueTy::Series {
+                    interval,
+                    intervals,
+                    of,
+                    signed,
+                },
+                Err(message) => return self.error(span, message),
+            },
             _ => {
                 let (min, max, step) = (constants[0], constants[1], constants[2]);
                 let steps = max
@@ -120,9 +142,80 @@ impl Body<'_, '_> {
                     self.add_to(counter, 0, 1);
                 }
             }
+            (
+                &ValueTy::Series {
+                    interval,
+                    intervals,
+                    of,
+                    signed,
+                },
+                Some(v),
+            ) => {
+                self.take_in_interval(entry, v, (interval, intervals), of, signed);
+            }
             _ => {}
         }
         self.mark_set(&u, entry);
+        self.b.jump(done);
+        self.b.switch_to(done);
+    }
+
+    /// Put a value into the slot of the interval that it is now. The slot's last interval is then too long ago.
+    fn take_in_interval(
+        &mut self,
+        entry: Reg,
+        v: Reg,
+        (interval, intervals): (u64, u32),
+        of: SeriesOf,
+        signed: bool,
+    ) {
+        let state = self.state();
+        let epoch = self.b.load(state, STATE_EPOCH as i32, Size::B8);
+        let now = self.b.call(Helper::KtimeGetNs, vec![]);
+        let now = self.b.bin(BinOp::Add, Width::W64, now, epoch);
+        let number = self.b.bin(BinOp::Div, Width::W64, now, interval as i64);
+        let slot = self.b.bin(BinOp::Mod, Width::W64, number, i64::from(intervals));
+        let (again, fresh, done) = (self.b.block(), self.b.block(), self.b.block());
+        // It never is; the kernel's verifier doesn't know.
+        self.b.branch_if(Cond::Ge, slot, i64::from(intervals), done);
+        let off = self.b.bin(BinOp::Mul, Width::W64, slot, i64::from(SERIES_SLOT));
+        let slot = self.b.add(entry, off);
+        let before = self.b.load(slot, 0, Size::B8);
+        self.b.branch(Cond::Eq, before, number, again, fresh);
+
+        self.b.switch_to(fresh);
+        self.b.store(slot, 0, number, Size::B8);
+        self.b.store(slot, 8, v, Size::B8);
+        let extra: Operand = if of == SeriesOf::Last {
+            now.into()
+        } else {
+            1.into()
+        };
+        self.b.store(slot, 16, extra, Size::B8);
+        self.b.jump(done);
+
+        self.b.switch_to(again);
+        match of {
+            SeriesOf::Last => {
+                self.b.store(slot, 8, v, Size::B8);
+                self.b.store(slot, 16, now, Size::B8);
+            }
+            SeriesOf::Avg | SeriesOf::Sum => {
+                self.add_to(slot, 8, v);
+                self.add_to(slot, 16, 1);
+            }
+            SeriesOf::Min | SeriesOf::Max => {
+                let cond = match (of, signed) {
+                    (SeriesOf::Min, true) => Cond::SGe,
+                    (SeriesOf::Min, false) => Cond::Ge,
+                    (_, true) => Cond::SLe,
+                    (_, false) => Cond::Le,
+                };
+                let old = self.b.load(slot, 8, Size::B8);
+                self.b.branch_if(cond, v, old, done);
+                self.b.store(slot, 8, v, Size::B8);
+            }
+        }
         self.b.jump(done);
         self.b.switch_to(done);
     }
@@ -212,4 +305,33 @@ impl Body<'_, '_> {
         self.b.switch_to(done);
         bucket
     }
+}
+
+/// Of a series' arguments behind the value: nanoseconds of an interval, how many, and what becomes of the values in
+/// one.
+fn series_of(interval: i64, intervals: i64, kind: Option<&Expr>) -> Result<(u64, u32, SeriesOf), String> {
+    let of = match kind.map(|kind| &kind.kind) {
+        None => SeriesOf::Last,
+        Some(ExprKind::String(name)) => match name.as_slice() {
+            b"avg" => SeriesOf::Avg,
+            b"min" => SeriesOf::Min,
+            b"max" => SeriesOf::Max,
+            b"sum" => SeriesOf::Sum,
+            _ => return Err("tseries() takes \"avg\", \"min\", \"max\" or \"sum\"".into()),
+        },
+        Some(_) => {
+            return Err("tseries() takes \"avg\", \"min\", \"max\" or \"sum\", written as a string".into());
+        }
+    };
+    let Some(interval) = u64::try_from(interval).ok().filter(|n| *n > 0) else {
+        return Err(format!(
+            "an interval of tseries() takes 1 ns or more, not {interval}"
+        ));
+    };
+    if !(1..=MOST_INTERVALS).contains(&intervals) {
+        return Err(format!(
+            "tseries() keeps 1 to {MOST_INTERVALS} intervals, not {intervals}"
+        ));
+    }
+    Ok((interval, intervals as u32, of))
 }

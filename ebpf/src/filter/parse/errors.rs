@@ -62,7 +62,14 @@ impl Parser {
             Tok::Name(name) => {
                 let shown = name.escape_debug();
                 let error = Error::new(span, format!("unknown word '{shown}'"));
-                match nearest(name, KEYWORDS.iter().map(|(word, _)| *word)) {
+                if matches!(name.as_str(), "inner" | "ext") {
+                    return error.suggest(format!(
+                        "write '{shown} (…)': what is meant stands in parentheses"
+                    ));
+                }
+                let terms = Whose::ALL.iter().map(|(word, _)| *word);
+                let words = KEYWORDS.iter().map(|(word, _)| *word);
+                match nearest(name, words.chain(terms).chain(["inner", "ext"])) {
                     Some(word) => error.suggest(format!("did you mean '{word}'?")),
                     None => error.suggest(format!("write 'host {shown}' if it is a host's name")),
                 }

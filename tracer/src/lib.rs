@@ -1,7 +1,7 @@
 //! ktrail: kernel tracing for people who debug connectivity.
 //!
 //! [`cli`] reads the command line, [`kernel`] is the only room that talks to the kernel, [`trace`] follows packets,
-//! [`experiment`] measures and plots, [`capture`] applies filters to files.
+//! [`tui`] shows them live, [`experiment`] measures and plots, [`capture`] applies filters to files.
 
 pub mod capture;
 pub mod cli;
@@ -10,3 +10,4 @@ pub mod kernel;
 pub mod names;
 pub mod run;
 pub mod trace;
+pub mod tui;

@@ -10,7 +10,7 @@ use owo_colors::{OwoColorize, Style};
 use super::{Color, Usage, show};
 use crate::trace::align::{Alignment, Part, Stop, same_fate, way};
 use crate::trace::journey::{Fate, Journey, Step};
-use crate::trace::pipeline::Pipeline;
+use crate::trace::pipeline::{Pace, Pipeline};
 use crate::trace::recording;
 use crate::trace::render::names;
 use crate::trace::render::why;
@@ -97,7 +97,7 @@ fn packet(path: &Path, number: u64) -> anyhow::Result<Packet> {
         number,
         found: Rc::clone(&found),
     };
-    let pipeline = Pipeline::new(&recording.head.points, only, false);
+    let pipeline = Pipeline::new(&recording.head.points, only, Pace::Journeys);
     let summary = recording::show(&mut recording, None, pipeline)?;
     if let Some(damage) = recording.damage() {
         eprintln!("ktrail: {}: {damage}", path.display());

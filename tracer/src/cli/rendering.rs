@@ -3,10 +3,13 @@
 use std::io::{self, BufWriter, IsTerminal};
 use std::rc::Rc;
 
+use anyhow::Context;
 use clap::ValueEnum;
 
 use super::{Color, Usage};
+use crate::trace::pipeline::Pace;
 use crate::trace::render::{self, Names, Renderer};
+use crate::tui::screen;
 
 /// How journeys are written.
 #[derive(Debug, clap::Args)]
@@ -17,7 +20,7 @@ pub struct Rendering {
 
     /// Print events as they come, not whole journeys when they end
     #[arg(long)]
-    pub live: bool,
+    live: bool,
 
     /// Say beside each function what it does, if ktrail knows
     #[arg(long)]
@@ -30,6 +33,10 @@ pub struct Rendering {
     /// How the output is written
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
+
+    /// Look through the journeys on this terminal as they come: ? there lists the keys
+    #[arg(long, conflicts_with_all = ["live", "explain", "timestamp", "summary", "output"])]
+    pub tui: bool,
 }
 
 /// How the output is written.
@@ -66,6 +73,9 @@ impl Rendering {
     /// # Errors
     /// [`Usage`], saying what.
     pub fn check(&self) -> Result<(), Usage> {
+        if self.tui {
+            screen::possible().map_err(|missing| Usage(format!("--tui: {missing}")))?;
+        }
         let whole = matches!(self.output, Output::Html | Output::Perfetto);
         if self.live && whole {
             return Err(Usage(
@@ -76,6 +86,25 @@ impl Rendering {
             return Err(Usage("--output pcapng is binary: redirect it to a file".into()));
         }
         Ok(())
+    }
+
+    /// What is to be rendered, and when.
+    pub fn pace(&self) -> Pace {
+        match (self.tui, self.live) {
+            (true, _) => Pace::Both,
+            (false, true) => Pace::Events,
+            (false, false) => Pace::Journeys,
+        }
+    }
+
+    /// The live view on this terminal; of what happens `now`, or of a recording.
+    ///
+    /// # Errors
+    /// The terminal's.
+    pub fn screen(&self, names: Rc<Names>, color: Color, now: bool) -> anyhow::Result<screen::Handle> {
+        let colours = color.enabled(io::stdout().is_terminal());
+        let state = if now { "tracing" } else { "reading" };
+        screen::Handle::open(names, colours, now, state).context("--tui")
     }
 
     /// A renderer to standard output. `offset` is what to add to CLOCK_MONOTONIC to get CLOCK_REALTIME.

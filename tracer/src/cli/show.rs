@@ -11,7 +11,8 @@ use super::{Color, Usage, filter, rendering};
 use crate::capture::Matcher;
 use crate::trace::pipeline::Pipeline;
 use crate::trace::recording::{self, Head, Known, Recording};
-use crate::trace::render::Names;
+use crate::trace::render::{Names, Renderer};
+use crate::tui::output::Output;
 
 /// Print the journeys of a recording that `ktrail trace --record` made
 ///
@@ -67,9 +68,22 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         _ => Ok(false),
     })?;
     let names = Rc::new(names(&recording.head, known));
-    let out = args.rendering.renderer(names, recording.head.offset, color);
-    let pipeline = Pipeline::new(&recording.head.points, out, args.rendering.live).stop_after(args.count);
-    recording::show(&mut recording, matcher.is_some().then_some(&chosen), pipeline)?;
+    let screen = match args.rendering.tui {
+        true => Some(args.rendering.screen(Rc::clone(&names), color, false)?),
+        false => None,
+    };
+    let out: Box<dyn Renderer> = match &screen {
+        Some(screen) => Box::new(screen.clone()),
+        None => args.rendering.renderer(names, recording.head.offset, color),
+    };
+    let pipeline = Pipeline::new(&recording.head.points, out, args.rendering.pace()).stop_after(args.count);
+    let shown = recording::show(&mut recording, matcher.is_some().then_some(&chosen), pipeline);
+    if let Some(screen) = screen {
+        let looked = shown.as_ref().map_or(Ok(()), |_| screen.linger("recorded"));
+        screen.close(&Output::default())?;
+        looked?;
+    }
+    shown?;
     if let Some(damage) = recording.damage() {
         eprintln!("ktrail: {}: {damage}", args.file.display());
     }

@@ -24,6 +24,7 @@ use crate::trace::render::{self, Names, Renderer};
 use crate::trace::rules::{self, About, Answers};
 use crate::trace::run::{self, Until};
 use crate::trace::session::{Backend, Coverage, Kernel, Progress, Request, Session};
+use crate::tui::output::Output;
 
 /// Print the journey of each packet that matches a filter
 ///
@@ -82,7 +83,7 @@ pub struct Args {
     rendering: rendering::Rendering,
 
     /// Write what is seen to this file, for `ktrail show` and `ktrail diff`, and print only the summary
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["live", "output", "explain", "summary", "timestamp"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["live", "output", "explain", "summary", "timestamp", "tui"])]
     record: Option<PathBuf>,
 
     /// Stop after this many packets
@@ -224,6 +225,7 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
     head.shown.clone_from(&args.show);
     head.stack = if args.caller { 1 } else { extras.stack };
     let functions = functions(&kernel);
+    let mut screen = None;
     let (recorder, out): (_, Box<dyn Renderer>) = match &args.record {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("--record {}", path.display()))?;
@@ -240,12 +242,19 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
             let names = Names::new(head.points.clone(), head.reasons(), symbols)
                 .asking(answers())
                 .showing(head.shown, head.stack);
-            (None, args.rendering.renderer(Rc::new(names), head.offset, color))
+            let names = Rc::new(names);
+            let out = match args.rendering.tui {
+                true => Box::new(screen.insert(args.rendering.screen(names, color, true)?).clone()),
+                false => args.rendering.renderer(names, head.offset, color),
+            };
+            (None, out)
         }
     };
+    let output = screen.as_ref().map(|_| Output::default());
     let until = Until {
         count: args.count,
         command: &args.command,
+        output: output.as_ref(),
     };
     let ready = |session: &Session| {
         progress.listening(session);
@@ -256,9 +265,26 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
             None => Ok(()),
         }
     };
-    let result = run::run(&mut session, &until, args.rendering.live, recorder, &ready, out);
-    session.detach();
-    result
+    let result = run::run(&mut session, &until, args.rendering.pace(), recorder, &ready, out);
+    let Some(screen) = screen else {
+        session.detach();
+        return result;
+    };
+    // Who wants to go is let go before the programs are detached, which may take its time; who stays, after.
+    let stays = result.is_ok() && !screen.over();
+    let output = output.unwrap_or_default();
+    let looked = if stays {
+        screen.say("ended: detaching")?;
+        session.detach();
+        let looked = screen.linger("ended");
+        screen.close(&output)?;
+        looked
+    } else {
+        let closed = screen.close(&output);
+        session.detach();
+        closed
+    };
+    result.and(looked.context("--tui"))
 }
 
 /// How many skbs can be followed at once.

@@ -26,4 +26,4 @@ pub mod usual;
 pub mod view;
 
 #[cfg(test)]
-mod story;
+pub(crate) mod story;

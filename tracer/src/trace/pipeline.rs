@@ -11,29 +11,49 @@ use super::recording::{End, Recorder};
 use super::render::Renderer;
 use super::summary::{Attached, Counted, Summary};
 
+/// How many events of a recording are taken between flushes.
+const REPLAYED: u64 = 1024;
+
+/// What is rendered, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Pace {
+    /// Each journey when it has ended.
+    #[default]
+    Journeys,
+    /// Each event as it comes; journeys end without their events.
+    Events,
+    /// Each event as it comes; journeys end with their events.
+    Both,
+}
+
 /// The way of the events through sorter, journeys and renderer.
 pub struct Pipeline<R> {
     sorter: Sorter,
     journeys: Journeys,
     renderer: R,
-    live: bool,
+    pace: Pace,
     ended: u64,
     limit: Option<u64>,
     recorder: Option<Recorder>,
+    replayed: u64,
 }
 
 impl<R: Renderer> Pipeline<R> {
-    /// For events from `points`; `live` renders each event as it comes, otherwise each journey when it has ended.
-    pub fn new(points: &[Point], renderer: R, live: bool) -> Self {
-        let limits = if live { Limits::live() } else { Limits::default() };
+    /// For events from `points`.
+    pub fn new(points: &[Point], renderer: R, pace: Pace) -> Self {
+        let limits = match pace {
+            Pace::Events => Limits::live(),
+            Pace::Journeys | Pace::Both => Limits::default(),
+        };
         Pipeline {
             sorter: Sorter::default(),
             journeys: Journeys::new(points, limits),
             renderer,
-            live,
+            pace,
             ended: 0,
             limit: None,
             recorder: None,
+            replayed: 0,
         }
     }
 
@@ -49,9 +69,14 @@ impl<R: Renderer> Pipeline<R> {
         self
     }
 
-    /// As many packets as were asked for have been rendered.
+    /// As many packets as were asked for have been rendered, or nobody wants to see more.
     pub fn done(&self) -> bool {
-        self.limit.is_some_and(|limit| self.ended >= limit)
+        self.limit.is_some_and(|limit| self.ended >= limit) || self.renderer.over()
+    }
+
+    /// Passes on something to tell at once.
+    pub fn notice(&mut self, line: &str) {
+        self.renderer.notice(line);
     }
 
     /// No packet is known to be on its way.
@@ -79,7 +104,12 @@ impl<R: Renderer> Pipeline<R> {
     pub fn replay(&mut self, event: Event) -> io::Result<()> {
         self.journeys.advance(event.time);
         self.render_ended()?;
-        self.take(event)
+        self.take(event)?;
+        self.replayed += 1;
+        if self.replayed.is_multiple_of(REPLAYED) {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// A recording has ended: renders everything that is left, and the summary.
@@ -105,6 +135,11 @@ impl<R: Renderer> Pipeline<R> {
         if let Some(recorder) = &mut self.recorder {
             recorder.advance(now)?;
         }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.renderer.counted(&self.journeys.totals());
         self.renderer.flush()
     }
 
@@ -156,7 +191,7 @@ impl<R: Renderer> Pipeline<R> {
             recorder.event(&event)?;
         }
         if let Some((number, step)) = self.journeys.push(event)
-            && self.live
+            && self.pace != Pace::Journeys
         {
             self.renderer.event(number, step)?;
         }
@@ -169,9 +204,9 @@ impl<R: Renderer> Pipeline<R> {
                 break;
             }
             self.ended += 1;
-            match self.live {
-                true => self.renderer.ended(&journey)?,
-                false => self.renderer.journey(&journey)?,
+            match self.pace {
+                Pace::Journeys => self.renderer.journey(&journey)?,
+                Pace::Events | Pace::Both => self.renderer.ended(&journey)?,
             }
         }
         Ok(())

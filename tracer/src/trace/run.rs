@@ -4,7 +4,7 @@
 //! and what things look like ([`super::render`]).
 
 use std::collections::BTreeMap;
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::decode::decode;
-use super::pipeline::Pipeline;
+use super::pipeline::{Pace, Pipeline};
 use super::program::Stat;
 use super::recording::Recorder;
 use super::render::Renderer;
@@ -21,6 +21,7 @@ use super::session::{Coverage, Session};
 use super::summary::{Attached, Counted, Skipped};
 use crate::kernel::process::yield_to_others;
 use crate::kernel::time::monotonic;
+use crate::tui::output::Output;
 
 /// When a run ends, beside Ctrl-C and SIGTERM, and who is told when it begins.
 #[derive(Default)]
@@ -29,6 +30,8 @@ pub struct Until<'a> {
     pub count: Option<u64>,
     /// When this command has ended, and the packets that it left on their way have arrived or had [`GRACE`].
     pub command: &'a [String],
+    /// Where the command's output goes, if not to this process's; then it has no input, either.
+    pub output: Option<&'a Output>,
 }
 
 /// How long packets that are on their way when the command ends get to arrive.
@@ -48,7 +51,7 @@ const BATCH: usize = 4096;
 pub fn run(
     session: &mut Session,
     until: &Until<'_>,
-    live: bool,
+    pace: Pace,
     recorder: Option<Recorder>,
     ready: &dyn Fn(&Session) -> anyhow::Result<()>,
     out: Box<dyn Renderer>,
@@ -56,7 +59,7 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let pipeline = Pipeline::new(session.points(), out, live)
+    let pipeline = Pipeline::new(session.points(), out, pace)
         .stop_after(until.count)
         .record(recorder);
     let mut run = Run {
@@ -102,7 +105,7 @@ impl Run<'_> {
         if complete {
             ready(self.session)?;
         }
-        let mut child = start(until.command)?;
+        let mut child = start(until)?;
         // After the command has started, which shall not inherit it.
         yield_to_others();
         let mut deadline = None;
@@ -126,7 +129,7 @@ impl Run<'_> {
                 status = ended(&mut child) => {
                     let status = status?;
                     if !status.success() {
-                        eprintln!("ktrail: {} ended with {status}", until.command[0]);
+                        self.pipeline.notice(&format!("{} ended with {status}", until.command[0]));
                     }
                     self.read(BATCH)?;
                     deadline = Some(Instant::now() + GRACE);
@@ -210,11 +213,17 @@ fn attached(session: &Session) -> Attached {
 }
 
 /// Start the command, if there is one.
-fn start(command: &[String]) -> anyhow::Result<Option<Child>> {
-    let Some((program, args)) = command.split_first() else {
+fn start(until: &Until<'_>) -> anyhow::Result<Option<Child>> {
+    let Some((program, args)) = until.command.split_first() else {
         return Ok(None);
     };
-    let child = Command::new(program).args(args).kill_on_drop(true).spawn();
+    let mut command = Command::new(program);
+    command.args(args).kill_on_drop(true);
+    if let Some(output) = until.output {
+        let (stdout, stderr) = output.streams()?;
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    }
+    let child = command.spawn();
     Ok(Some(child.with_context(|| format!("can't run {program:?}"))?))
 }
 

@@ -142,7 +142,7 @@ impl fmt::Display for Summary {
 }
 
 /// "1 packet", "2 packets", "12,345 events".
-pub(super) fn number(count: u64, noun: &str) -> String {
+pub(crate) fn number(count: u64, noun: &str) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::capture::Matcher;
-use crate::trace::pipeline::Pipeline;
+use crate::trace::pipeline::{Pace, Pipeline};
 use crate::trace::render::{Json, Names};
 use crate::trace::story::Story;
 
@@ -74,7 +74,7 @@ fn record(story: &Story, killed: bool) -> (String, Vec<u8>) {
     let recorder = Recorder::new(Box::new(file.clone()), &head, sources()).unwrap();
     let names = Names::new(head.points.clone(), head.reasons(), Box::new(function));
     let out = Json::new(printed.clone(), Rc::new(names), head.offset);
-    let mut pipeline = Pipeline::new(&story.points, out, false).record(Some(recorder));
+    let mut pipeline = Pipeline::new(&story.points, out, Pace::Journeys).record(Some(recorder));
     for event in &story.events {
         pipeline.push(event.clone());
         pipeline.advance(event.time).unwrap();
@@ -113,7 +113,7 @@ fn shown(file: &[u8], filter: Option<&str>) -> (String, Option<Damage>) {
     let pipeline = Pipeline::new(
         &head.points,
         Json::new(out.clone(), Rc::new(names), head.offset),
-        false,
+        Pace::Journeys,
     );
     show(&mut recording, matcher.is_some().then_some(&only), pipeline).unwrap();
     let text = String::from_utf8(out.0.take()).unwrap();

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::journey::{Journey, Step};
+use super::journey::{Journey, Step, Totals};
 use super::summary::Summary;
 
 mod change;
@@ -18,8 +18,9 @@ pub mod paths;
 pub mod pcapng;
 pub mod perfetto;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod text;
+pub mod tone;
 pub mod why;
 pub mod words;
 
@@ -62,6 +63,19 @@ pub trait Renderer {
     /// # Errors
     /// The writer's.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// What has been counted so far; comes a few times in a hundred milliseconds.
+    fn counted(&mut self, _: &Totals) {}
+
+    /// Whether nobody wants to see any more.
+    fn over(&self) -> bool {
+        false
+    }
+
+    /// Something to tell at once, beside the journeys.
+    fn notice(&mut self, line: &str) {
+        eprintln!("ktrail: {line}");
+    }
 }
 
 /// Renders nothing but the summary, as text.
@@ -108,6 +122,18 @@ impl<R: Renderer + ?Sized> Renderer for Box<R> {
 
     fn flush(&mut self) -> io::Result<()> {
         (**self).flush()
+    }
+
+    fn counted(&mut self, totals: &Totals) {
+        (**self).counted(totals);
+    }
+
+    fn over(&self) -> bool {
+        (**self).over()
+    }
+
+    fn notice(&mut self, line: &str) {
+        (**self).notice(line);
     }
 }
 

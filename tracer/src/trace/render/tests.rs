@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::*;
 use crate::trace::event::{Sign, Tuple};
 use crate::trace::extras::Value;
-use crate::trace::pipeline::{Pipeline, is_over};
+use crate::trace::pipeline::{Pace, Pipeline, is_over};
 use crate::trace::rules::{About, Question};
 use crate::trace::story::Story;
 use crate::trace::summary::{Attached, Counted, Skipped};
@@ -15,7 +15,7 @@ use crate::trace::summary::{Attached, Counted, Skipped};
 /// CLOCK_REALTIME was 2026-09-21T12:34:55.5Z when CLOCK_MONOTONIC was 0.
 const OFFSET: i64 = 1_790_080_495_500_000_000 - 86_400_000_000_000;
 
-fn names(story: &Story) -> Rc<Names> {
+pub(crate) fn names(story: &Story) -> Rc<Names> {
     let enumerators = [
         (0, "SKB_NOT_DROPPED_YET"),
         (2, "SKB_DROP_REASON_NOT_SPECIFIED"),
@@ -57,9 +57,16 @@ enum Format {
     Perfetto,
 }
 
+fn pace(live: bool) -> Pace {
+    match live {
+        true => Pace::Events,
+        false => Pace::Journeys,
+    }
+}
+
 fn render(story: &Story, format: Format, live: bool) -> String {
     fn run<R: Renderer>(story: &Story, renderer: R, live: bool) {
-        let mut pipeline = Pipeline::new(&story.points, renderer, live);
+        let mut pipeline = Pipeline::new(&story.points, renderer, pace(live));
         for event in &story.events {
             pipeline.push(event.clone());
             pipeline.advance(event.time).unwrap();
@@ -83,7 +90,7 @@ fn render(story: &Story, format: Format, live: bool) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn golden(name: &str, actual: &str) {
+pub(crate) fn golden(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
@@ -101,7 +108,7 @@ fn golden(name: &str, actual: &str) {
 }
 
 /// Delivered to the server, then a second query that the firewall drops.
-fn two_queries() -> Story {
+pub(crate) fn two_queries() -> Story {
     let mut story = Story::new();
     story.cross().read();
     let mut second = Story::new();
@@ -114,7 +121,7 @@ fn two_queries() -> Story {
 }
 
 /// NAT, a mark, a tunnel, a capture, a broadcast's copies, a driver that is busy, a name that bites.
-fn busy_life() -> Story {
+pub(crate) fn busy_life() -> Story {
     let mut story = Story::new();
     let skb = story.skb;
     story.dev(3, "br\x1b[31m0", 4026531840).process(0, 0, "swapper/0");
@@ -285,7 +292,7 @@ fn what_was_asked_for_is_shown() {
         Box::new(Json::new(&mut json, names, OFFSET)),
     ];
     for renderer in both {
-        let mut pipeline = Pipeline::new(&story.points, renderer, false);
+        let mut pipeline = Pipeline::new(&story.points, renderer, Pace::Journeys);
         story.events.iter().for_each(|event| pipeline.push(event.clone()));
         pipeline.finish(attached(), Counted::default()).unwrap();
     }
@@ -374,7 +381,11 @@ fn trace_events_are_json_that_covers_the_journey() {
 
 fn capture(story: &Story, live: bool) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut pipeline = Pipeline::new(&story.points, Pcapng::new(&mut out, names(story), OFFSET), live);
+    let mut pipeline = Pipeline::new(
+        &story.points,
+        Pcapng::new(&mut out, names(story), OFFSET),
+        pace(live),
+    );
     for event in &story.events {
         pipeline.push(event.clone());
         pipeline.advance(event.time).unwrap();
@@ -515,7 +526,7 @@ fn a_broken_pipe_is_an_end() {
         }
     }
     fn fails<R: Renderer>(story: &Story, renderer: R) {
-        let mut pipeline = Pipeline::new(&story.points, renderer, false);
+        let mut pipeline = Pipeline::new(&story.points, renderer, Pace::Journeys);
         story.events.iter().for_each(|event| pipeline.push(event.clone()));
         let error = pipeline.advance(u64::MAX).unwrap_err();
         assert!(is_over(&error), "{error:?}");

@@ -10,13 +10,12 @@ use std::rc::Rc;
 use owo_colors::{AnsiColors, OwoColorize, Style};
 
 use super::Renderer;
-use super::escape::escape;
-use super::names::{self, Names};
+use super::names::Names;
+use super::tone::{Colour, Tone};
 use super::why::why;
-use super::words::{self, Note, Progress, fate_text, micros, process};
+use super::words::{self, Note, Progress, fate_text, micros, other_fates, process};
 use crate::trace::event::{Event, PointKind};
-use crate::trace::journey::{Fate, Journey, Step};
-use crate::trace::knowledge::Layer;
+use crate::trace::journey::{Journey, Step};
 use crate::trace::summary::{self, Summary};
 
 /// What the time column shows.
@@ -50,20 +49,19 @@ pub struct Text<W> {
 /// How wide the margin with the layers is: their longest name.
 const MARGIN: usize = 9;
 
-/// Neighbouring layers differ in colour.
-fn layer_style(layer: Layer) -> Style {
-    const COLOURS: [AnsiColors; 6] = [
-        AnsiColors::Cyan,
-        AnsiColors::Green,
-        AnsiColors::Yellow,
-        AnsiColors::Blue,
-        AnsiColors::Magenta,
-        AnsiColors::BrightRed,
-    ];
-    if !layer.crosses() {
-        return Style::new().dimmed();
-    }
-    Style::new().color(COLOURS[layer.number() % COLOURS.len()])
+fn style(tone: Tone) -> Style {
+    let colour = match tone.colour() {
+        Colour::Default => return Style::new(),
+        Colour::Dimmed => return Style::new().dimmed(),
+        Colour::Red => AnsiColors::Red,
+        Colour::BrightRed => AnsiColors::BrightRed,
+        Colour::Green => AnsiColors::Green,
+        Colour::Yellow => AnsiColors::Yellow,
+        Colour::Blue => AnsiColors::Blue,
+        Colour::Magenta => AnsiColors::Magenta,
+        Colour::Cyan => AnsiColors::Cyan,
+    };
+    Style::new().color(colour)
 }
 
 /// How wide lines should be: beyond that, changes are shortened.
@@ -126,21 +124,7 @@ impl<W: Write> Text<W> {
     }
 
     fn heading(&mut self, number: u64, first: &Event) -> io::Result<()> {
-        let mut parts = Vec::new();
-        if let Some(packet) = &first.packet {
-            parts.push(match packet.tuple {
-                Some(tuple) => names::tuple(&tuple),
-                None => names::ethertype_label(packet.ethertype),
-            });
-            parts.push(format!("len {}", packet.len));
-            if packet.ifindex != 0 {
-                parts.push(format!("dev {}", escape(&packet.ifname)));
-            }
-            if packet.netns != 0 {
-                parts.push(format!("netns {}", packet.netns));
-            }
-            parts.push(format!("mark 0x{:x}", packet.mark));
-        }
+        let mut parts = words::heading(first);
         if let Timestamp::Absolute { offset } = self.timestamp {
             parts.push(date(first.time, offset));
         }
@@ -210,20 +194,16 @@ impl<W: Write> Text<W> {
     /// The layer's name where it changes, a bar where it stays.
     fn margin(&self, step: &Step, widths: Widths, progress: &mut Progress) -> String {
         let own = self.names.layer(step.event.point);
-        let layer = progress.layer.filter(|_| !own.crosses()).unwrap_or(own);
-        let stays = progress.layer == Some(layer) && !widths.live;
-        progress.layer = Some(layer);
-        let text = if stays { "|" } else { layer.name() };
-        format!(
-            "{}  ",
-            self.paint(&format!("{text:<MARGIN$}"), layer_style(layer))
-        )
+        let (layer, stays) = progress.pass(own);
+        let text = if stays && !widths.live { "|" } else { layer.name() };
+        let text = format!("{text:<MARGIN$}");
+        format!("{}  ", self.paint(&text, style(Tone::Layer(layer))))
     }
 
     /// The notes, shortened if they take more than `room`.
     fn join(&self, notes: Vec<Note>, room: usize) -> String {
         let full = notes.iter().map(|note| note.long.len() + 2).sum::<usize>() > room + 2;
-        let text = |note: &Note| self.paint(if full { &note.short } else { &note.long }, note.style);
+        let text = |note: &Note| self.paint(if full { &note.short } else { &note.long }, style(note.tone));
         notes.iter().map(text).collect::<Vec<_>>().join(", ")
     }
 
@@ -239,13 +219,7 @@ impl<W: Write> Text<W> {
 
     fn fate(&mut self, lead: &str, journey: &Journey) -> io::Result<()> {
         let fate = journey.fate();
-        let style = match fate {
-            Fate::Delivered { .. } | Fate::Sent { .. } => Style::new().green().bold(),
-            Fate::Dropped { .. } => Style::new().red().bold(),
-            Fate::Consumed { .. } => Style::new().bold(),
-            Fate::Queued { .. } | Fate::LostSight { .. } => Style::new().magenta().bold(),
-        };
-        let text = self.paint(&fate_text(fate, &self.names), style);
+        let text = self.paint(&fate_text(fate, &self.names), style(Tone::of(fate)).bold());
         let mut figures = vec![summary::number(journey.count, "event")];
         if self.timestamp != Timestamp::None {
             figures.insert(0, format!("{} us", micros((journey.end - journey.start) as i64)));
@@ -267,14 +241,8 @@ impl<W: Write> Text<W> {
         {
             writeln!(self.out, "{lead}   {shares}")?;
         }
-        if journey.lost > 0 {
-            let lost = summary::number(journey.lost, "event");
-            let text = format!("{lost} lost meanwhile: this journey may have gaps");
-            writeln!(self.out, "{lead}   {}", self.paint(&text, Style::new().magenta()))?;
-        }
-        if journey.given_up {
-            let text = "given up before its end: too many packets or copies at once";
-            writeln!(self.out, "{lead}   {}", self.paint(text, Style::new().magenta()))?;
+        for text in words::caveats(journey) {
+            writeln!(self.out, "{lead}   {}", self.paint(&text, style(Tone::Open)))?;
         }
         Ok(())
     }
@@ -352,7 +320,7 @@ impl<W: Write> Renderer for Text<W> {
         for (i, step) in journey.steps().enumerate() {
             if i == journey.head.len() && journey.cut > 0 {
                 let text = format!("... {} not kept ...", summary::number(journey.cut, "event"));
-                writeln!(self.out, "  {}", self.paint(&text, Style::new().magenta()))?;
+                writeln!(self.out, "  {}", self.paint(&text, style(Tone::Open)))?;
             }
             if self.names.shows(step.event.point) {
                 self.line("", step, widths, &mut progress)?;
@@ -371,36 +339,6 @@ impl<W: Write> Renderer for Text<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// The fates of the copies that don't tell the packet's, equal ones together.
-fn other_fates(journey: &Journey, names: &Names) -> Vec<String> {
-    let mut groups: Vec<(Option<usize>, String, Vec<usize>)> = Vec::new();
-    for (number, copy) in journey.copies.iter().enumerate() {
-        if number == journey.teller {
-            continue;
-        }
-        let fate = fate_text(&copy.fate, names);
-        match groups
-            .iter_mut()
-            .find(|(of, text, _)| (*of, &**text) == (copy.of, &*fate))
-        {
-            Some((_, _, members)) => members.push(number),
-            None => groups.push((copy.of, fate, vec![number])),
-        }
-    }
-    let mut lines = Vec::new();
-    for (of, fate, members) in groups {
-        const SHOWN: usize = 6;
-        let mut numbers: Vec<String> = members.iter().take(SHOWN).map(|n| (n + 1).to_string()).collect();
-        if members.len() > SHOWN {
-            numbers.push(format!("{} more", members.len() - SHOWN));
-        }
-        let noun = if members.len() == 1 { "copy" } else { "copies" };
-        let of = of.map(|of| format!(" of {}", of + 1)).unwrap_or_default();
-        lines.push(format!("{noun} {}{of}: {fate}", numbers.join(", ")));
-    }
-    lines
 }
 
 const SECOND: u64 = 1_000_000_000;

@@ -1,15 +1,15 @@
 //! What is said about events and journeys, in words that every format for people shares.
 
-use owo_colors::Style;
-
 use super::escape::escape;
-use super::names::Names;
+use super::names::{self, Names};
+use super::tone::Tone;
 use super::{change, netfilter};
-use crate::trace::event::{Packet, Sign};
+use crate::trace::event::{Event, Packet, Sign};
 use crate::trace::extras::Value;
 use crate::trace::journey::{Consumption, Fate, Had, Journey, Process, Step};
 use crate::trace::knowledge::Layer;
 use crate::trace::rules;
+use crate::trace::summary;
 
 /// A journey as far as it has been printed.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub struct Progress {
     /// What each copy's fields were when last seen.
     shown: Vec<Vec<Option<Value>>>,
     /// The layer that the margin named last.
-    pub(super) layer: Option<Layer>,
+    layer: Option<Layer>,
 }
 
 impl Progress {
@@ -32,6 +32,12 @@ impl Progress {
             previous: first,
             ..Progress::default()
         }
+    }
+
+    /// Goes on to a function of that layer: the layer that the packet is in there, and whether it was in it before.
+    pub fn pass(&mut self, own: Layer) -> (Layer, bool) {
+        let layer = self.layer.filter(|_| !own.crosses()).unwrap_or(own);
+        (layer, self.layer.replace(layer) == Some(layer))
     }
 
     /// Makes sure that what the step's copy was like is known; says where a further copy comes from, if this is its
@@ -53,23 +59,43 @@ impl Progress {
     }
 }
 
+/// What a packet was like when it was first seen.
+pub fn heading(first: &Event) -> Vec<String> {
+    let Some(packet) = &first.packet else {
+        return vec![];
+    };
+    let mut parts = vec![match packet.tuple {
+        Some(tuple) => names::tuple(&tuple),
+        None => names::ethertype_label(packet.ethertype),
+    }];
+    parts.push(format!("len {}", packet.len));
+    if packet.ifindex != 0 {
+        parts.push(format!("dev {}", escape(&packet.ifname)));
+    }
+    if packet.netns != 0 {
+        parts.push(format!("netns {}", packet.netns));
+    }
+    parts.push(format!("mark 0x{:x}", packet.mark));
+    parts
+}
+
 /// Something that a line says about its event.
 pub struct Note {
     /// In full.
     pub long: String,
     /// Where the line is full.
     pub short: String,
-    /// How it looks.
-    pub style: Style,
+    /// What it is.
+    pub tone: Tone,
 }
 
 impl Note {
     /// One that can't be shortened.
-    pub fn new(text: String, style: Style) -> Self {
+    pub fn new(text: String, tone: Tone) -> Self {
         Note {
             short: text.clone(),
             long: text,
-            style,
+            tone,
         }
     }
 }
@@ -79,7 +105,7 @@ pub fn notes(step: &Step, names: &Names, progress: &mut Progress) -> Vec<Note> {
     let event = &step.event;
     let mut notes = Vec::new();
     if let Some(text) = progress.begin(step) {
-        notes.push(Note::new(text, Style::new().blue()));
+        notes.push(Note::new(text, Tone::Copy));
     }
     if let Some(packet) = &event.packet {
         // The state that comes with cloning is the original's.
@@ -87,32 +113,32 @@ pub fn notes(step: &Step, names: &Names, progress: &mut Progress) -> Vec<Note> {
             notes.push(Note {
                 long: change.long(),
                 short: change.short(),
-                style: Style::new().yellow(),
+                tone: Tone::Changed,
             });
         }
     }
     notes.extend(shown(step, names, progress));
     if let Some(hook) = &event.hook {
-        notes.push(Note::new(netfilter::place(hook), Style::new().cyan()));
+        notes.push(Note::new(netfilter::place(hook), Tone::Place));
     }
     if let Some(rule) = &event.rule {
         let text = rules::of_rule(rule, rules::netns(event)).and_then(|question| names.answer(&question));
-        let style = match rule.verdict {
-            netfilter::DROP => Style::new().red(),
-            _ => Style::new().cyan(),
+        let tone = match rule.verdict {
+            netfilter::DROP => Tone::Bad,
+            _ => Tone::Place,
         };
-        notes.push(Note::new(netfilter::rule(rule, text.as_deref()), style));
+        notes.push(Note::new(netfilter::rule(rule, text.as_deref()), tone));
     }
     if let Some(text) = sign_text(&event.sign, names) {
-        let style = match event.sign {
-            Sign::Dropped { .. } => Style::new().red(),
-            Sign::Transmitted { code } if code != 0 => Style::new().red(),
-            _ => Style::new(),
+        let tone = match event.sign {
+            Sign::Dropped { .. } => Tone::Bad,
+            Sign::Transmitted { code } if code != 0 => Tone::Bad,
+            _ => Tone::Plain,
         };
-        notes.push(Note::new(text, style));
+        notes.push(Note::new(text, tone));
     }
     if let Some(text) = callers(step, names) {
-        notes.push(Note::new(text, Style::new().dimmed()));
+        notes.push(Note::new(text, Tone::Aside));
     }
     notes
 }
@@ -142,7 +168,7 @@ fn shown(step: &Step, names: &Names, progress: &mut Progress) -> Vec<Note> {
         notes.push(Note {
             long,
             short: new,
-            style: Style::new().yellow(),
+            tone: Tone::Changed,
         });
         *known = Some(value.clone());
     }
@@ -249,6 +275,49 @@ pub fn fate_text(fate: &Fate, names: &Names) -> String {
         Fate::Queued { place, point } => format!("still in {place}, since {}", names.label(*point)),
         Fate::LostSight { point } => format!("lost sight of after {}", names.label(*point)),
     }
+}
+
+/// The fates of the copies that don't tell the packet's, equal ones together.
+pub fn other_fates(journey: &Journey, names: &Names) -> Vec<String> {
+    let mut groups: Vec<(Option<usize>, String, Vec<usize>)> = Vec::new();
+    for (number, copy) in journey.copies.iter().enumerate() {
+        if number == journey.teller {
+            continue;
+        }
+        let fate = fate_text(&copy.fate, names);
+        match groups
+            .iter_mut()
+            .find(|(of, text, _)| (*of, &**text) == (copy.of, &*fate))
+        {
+            Some((_, _, members)) => members.push(number),
+            None => groups.push((copy.of, fate, vec![number])),
+        }
+    }
+    let mut lines = Vec::new();
+    for (of, fate, members) in groups {
+        const SHOWN: usize = 6;
+        let mut numbers: Vec<String> = members.iter().take(SHOWN).map(|n| (n + 1).to_string()).collect();
+        if members.len() > SHOWN {
+            numbers.push(format!("{} more", members.len() - SHOWN));
+        }
+        let noun = if members.len() == 1 { "copy" } else { "copies" };
+        let of = of.map(|of| format!(" of {}", of + 1)).unwrap_or_default();
+        lines.push(format!("{noun} {}{of}: {fate}", numbers.join(", ")));
+    }
+    lines
+}
+
+/// What may be missing in a journey.
+pub fn caveats(journey: &Journey) -> Vec<String> {
+    let mut texts = vec![];
+    if journey.lost > 0 {
+        let lost = summary::number(journey.lost, "event");
+        texts.push(format!("{lost} lost meanwhile: this journey may have gaps"));
+    }
+    if journey.given_up {
+        texts.push("given up before its end: too many packets or copies at once".to_owned());
+    }
+    texts
 }
 
 /// A process that read a packet, as people read it.

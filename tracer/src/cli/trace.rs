@@ -257,7 +257,11 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         output: output.as_ref(),
     };
     let ready = |session: &Session| {
-        progress.listening(session);
+        let line = attached(session);
+        match &screen {
+            Some(screen) => screen.note(&line),
+            None => progress.notice(&line),
+        }
         match &args.ready_file {
             Some(path) => {
                 std::fs::write(path, "").with_context(|| format!("--ready-file {}", path.display()))
@@ -367,25 +371,24 @@ impl Terminal {
             session.attaching(),
         );
     }
+}
 
-    /// Everything is attached.
-    fn listening(&self, session: &Session) {
-        self.clear();
-        let Coverage {
-            functions,
-            tracepoints,
-            skipped,
-        } = &session.coverage;
-        let coarse = match session.backend {
-            Backend::Tracepoint => ": a coarser journey, without functions",
-            _ => "",
-        };
-        eprintln!(
-            "ktrail: {functions} functions and {tracepoints} tracepoints attached by {} ({} skipped){coarse}",
-            session.backend.name(),
-            skipped.len(),
-        );
-    }
+/// What is said when everything is attached.
+fn attached(session: &Session) -> String {
+    let Coverage {
+        functions,
+        tracepoints,
+        skipped,
+    } = &session.coverage;
+    let coarse = match session.backend {
+        Backend::Tracepoint => ": a coarser journey, without functions",
+        _ => "",
+    };
+    format!(
+        "{functions} functions and {tracepoints} tracepoints attached by {} ({} skipped){coarse}",
+        session.backend.name(),
+        skipped.len(),
+    )
 }
 
 impl Progress for Terminal {

@@ -114,6 +114,11 @@ impl Handle {
         screen.draw()
     }
 
+    /// Something to say when the terminal has been given back.
+    pub fn note(&self, line: &str) {
+        self.0.borrow_mut().notices.push(line.to_owned());
+    }
+
     /// Gives the terminal back, and says there what was said meanwhile: by the command, by the run, and the run's sum.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::kernel::places;
 use crate::kernel::time::WallClock;
 use crate::trace::extras::{self, Extras};
 use crate::trace::program::{Limits, Only};
-use crate::trace::reasons;
+use crate::trace::reasons::{self, Enumerators};
 use crate::trace::recording::{Functions, Head, Recorder, Sources};
 use crate::trace::render::{self, Names, Renderer};
 use crate::trace::rules::{self, About, Answers};
@@ -216,12 +216,14 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         all_first: !args.command.is_empty() || args.count.is_some(),
         empty: args.empty,
     };
+    // Looked up before the session has its memory, which the kernel's types would come on top of.
+    let reasons = reasons::of(&kernel.btf);
     let mut session = Session::start(&kernel, &request, &progress)?;
     if session.attaching() > 0 {
         progress.begun(&session);
     }
 
-    let mut head = head(&kernel, &session, args.text());
+    let mut head = head(reasons, &session, args.text());
     head.shown.clone_from(&args.show);
     head.stack = if args.caller { 1 } else { extras.stack };
     let functions = functions(&kernel);
@@ -300,8 +302,7 @@ const STACK: u32 = 32;
 const MACHINERY: u32 = 8;
 
 /// What events need to be understood: names for what they carry as numbers.
-fn head(kernel: &Kernel, session: &Session, filter: String) -> Head {
-    let (reasons, subsystems) = reasons::of(&kernel.btf);
+fn head((reasons, subsystems): (Enumerators, Enumerators), session: &Session, filter: String) -> Head {
     Head {
         ktrail: env!("CARGO_PKG_VERSION").into(),
         kernel: places::kernel_release(),

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: what can be probed ([`super::probeable`]) and what a type means to a script.
 
+mod bytes;
 mod census;
 mod declare;
 #[cfg(test)]
@@ -15,14 +16,15 @@ mod raw;
 mod walk;
 
 use std::cell::OnceCell;
-use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use btf_rs::{Backend, Btf, BtfType, Type};
+use btf_rs::{Btf, BtfType, Type};
 use ktrail_ebpf::kernel::{KType, Member, Space, TypeId, Types};
 
+use bytes::Bytes;
+pub use bytes::give_back;
 pub use census::{Indirection, SkbFunction, SkbTracepoint};
 pub use declare::{c_type, prototype};
 
@@ -49,7 +51,7 @@ struct Object {
 }
 
 impl Object {
-    fn new(name: &str, bytes: Vec<u8>, base: Option<&Object>) -> Result<Object, String> {
+    fn new(name: &str, bytes: Bytes, base: Option<&Object>) -> Result<Object, String> {
         Ok(Object {
             name: name.into(),
             bytes: Raw::parse(bytes, base.map(|b| &b.bytes))?,
@@ -82,7 +84,7 @@ impl KernelBtf {
             fix: "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as most distributions' are from 2021 on"
                 .into(),
         };
-        let bytes = std::fs::read(&vmlinux).map_err(|e| lacking(e.to_string()))?;
+        let bytes = Bytes::read(&vmlinux).map_err(|e| lacking(e.to_string()))?;
         let base = Object::new("", bytes, None).map_err(lacking)?;
         let mut names: Vec<String> = std::fs::read_dir(dir)
             .map_err(|e| lacking(e.to_string()))?
@@ -92,7 +94,10 @@ impl KernelBtf {
         names.sort_unstable();
         let modules: Vec<Object> = names
             .into_iter()
-            .filter_map(|name| Object::new(&name, std::fs::read(dir.join(&name)).ok()?, Some(&base)).ok())
+            .filter_map(|name| {
+                let bytes = Bytes::Heap(std::fs::read(dir.join(&name)).ok()?);
+                Object::new(&name, bytes, Some(&base)).ok()
+            })
             .collect();
         Ok(KernelBtf {
             objects: std::iter::once(base).chain(modules).collect(),
@@ -105,10 +110,10 @@ impl KernelBtf {
     /// # Errors
     /// What is wrong with the bytes.
     pub fn from_bytes(base: &[u8], modules: &[(&str, &[u8])]) -> Result<KernelBtf, String> {
-        let base = Object::new("", base.to_vec(), None)?;
+        let base = Object::new("", Bytes::Heap(base.to_vec()), None)?;
         let modules = modules
             .iter()
-            .map(|(name, bytes)| Object::new(name, bytes.to_vec(), Some(&base)))
+            .map(|(name, bytes)| Object::new(name, Bytes::Heap(bytes.to_vec()), Some(&base)))
             .collect::<Result<Vec<_>, String>>()?;
         Ok(KernelBtf {
             objects: std::iter::once(base).chain(modules).collect(),
@@ -167,6 +172,7 @@ impl KernelBtf {
             for (object, number) in self.objects.iter().zip(0..) {
                 index.add(number, &object.name, self.view(object));
             }
+            give_back();
             index
         })
     }
@@ -182,7 +188,7 @@ impl KernelBtf {
     fn btf(&self, object: u32) -> Option<&Btf> {
         let this = self.objects.get(object as usize)?;
         let parse = || match object {
-            0 => parse(this.bytes.bytes()).ok(),
+            0 => this.bytes.bytes().parse().ok(),
             _ => Btf::from_split_bytes(this.bytes.bytes(), self.btf(0)?).ok(),
         };
         this.btf.get_or_init(parse).as_ref()
@@ -301,31 +307,6 @@ impl KernelBtf {
             _ => KType::Other,
         }
     }
-}
-
-/// Parse the kernel's BTF in place where possible.
-///
-/// btf-rs is four times as fast on mapped memory, but sysfs can't be mapped before 6.16: so a copy in memory is.
-fn parse(bytes: &[u8]) -> Result<Btf, btf_rs::Error> {
-    if let Ok(copy) = memory_file(bytes)
-        && let Ok(btf) =
-            Btf::from_file_with_backend(format!("/proc/self/fd/{}", copy.as_raw_fd()), Backend::Mmap)
-    {
-        return Ok(btf);
-    }
-    Btf::from_bytes(bytes)
-}
-
-fn memory_file(bytes: &[u8]) -> std::io::Result<std::fs::File> {
-    // SAFETY: the name is a C string.
-    let fd = unsafe { libc::memfd_create(c"btf".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us.
-    let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    file.write_all(bytes)?;
-    Ok(file)
 }
 
 /// The kernel's handle of a module's BTF, for programs that attach to what is in the module (5.11+).

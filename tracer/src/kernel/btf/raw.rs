@@ -4,6 +4,8 @@
 //! through btf-rs, which copies each type; everything that looks at single types goes through btf-rs. The format is
 //! in the kernel's Documentation/bpf/btf.rst.
 
+use super::bytes::Bytes;
+
 /// `BTF_KIND_*` of linux/btf.h.
 pub(super) mod kind {
     pub const INT: u32 = 1;
@@ -29,7 +31,7 @@ pub(super) mod kind {
 
 /// One object's BTF. A module's goes on counting types and strings where the kernel's ends.
 pub(super) struct Raw {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// Where each type starts.
     offsets: Vec<u32>,
     strings: std::ops::Range<usize>,
@@ -55,7 +57,7 @@ impl Raw {
     /// # Errors
     /// What is wrong with the bytes. Types of a kind that is not known yet end the walk: those after them are not
     /// found.
-    pub(super) fn parse(bytes: Vec<u8>, base: Option<&Raw>) -> Result<Raw, String> {
+    pub(super) fn parse(bytes: Bytes, base: Option<&Raw>) -> Result<Raw, String> {
         const MAGIC: u16 = 0xeb9f;
         let half = |at: usize| Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
         let word = |at: usize| word(&bytes, at);
@@ -88,7 +90,7 @@ impl Raw {
     }
 
     /// All of it.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 

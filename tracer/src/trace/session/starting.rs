@@ -234,6 +234,8 @@ impl<'a> Starting<'a> {
         );
         // Drops name the code that dropped.
         self.symbols.read_ahead();
+        // Few types are looked at from here on, and the ring takes memory.
+        btf::give_back();
         let ring = Ring::open(
             self.maps
                 .get("events")

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ktrail_ebpf::codegen::{Options, PacketAccess, generate};
 use ktrail_ebpf::ir::{parse, verify};
-use ktrail_ebpf::kernel::{Arch, Features};
+use ktrail_ebpf::kernel::{Arch, Features, Session};
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -85,6 +85,12 @@ fn programs_become_these_instructions() {
             match feature {
                 "aarch64" => features.arch = Arch::Aarch64,
                 "atomic_fetch" => features.atomic_fetch = true,
+                "session" => {
+                    features.session = Some(Session {
+                        is_return: 1001,
+                        cookie: 1002,
+                    });
+                }
                 "cpu_v4" => features.cpu_v4 = true,
                 "may_goto" => features.may_goto = true,
                 other => panic!("{name}: unknown feature {other}"),

@@ -139,6 +139,11 @@ check "a span" one_liner span '
 check "the span's histogram" says span '^\[[0-9]+K?, [0-9]+K?\) +[1-9][0-9]* \|@'
 check "the span's return value" says span '^@verdict\[1\]: [1-5]$'
 
+check "a span that looks at the arguments" one_liner span_arguments '
+    span:nf_hook_slow { @skb[arg0 != 0] = count(); @ns = max(duration); @n++; if (@n == 5) { exit(); } }'
+check "they are the entry's" says span_arguments '^@skb\[true\]: [5-9]$'
+check "its longest time" says span_arguments '^@ns: [1-9]'
+
 check "a wildcard" one_liner wild '
     kprobe:udp_send* { @[func] = count(); } kprobe:udp_sendmsg { @n++; if (@n >= 3) { exit(); } }'
 check "it tells the functions apart" says wild '^@\[udp_sendmsg\]: [1-9]'

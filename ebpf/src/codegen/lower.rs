@@ -17,6 +17,7 @@ use crate::ir::{
     Span, Term, Width,
 };
 use crate::isa::{Helper, op};
+use crate::kernel::Session;
 
 /// The map of per-CPU scratch, when some area is there.
 pub const SCRATCH_MAP: u32 = u32::MAX;
@@ -478,6 +479,24 @@ impl Lower<'_> {
             .ok_or_else(|| self.invalid("only the entry function has the context"))
     }
 
+    fn session(&self) -> Result<Session, Error> {
+        let session = self.options.features.session;
+        session.ok_or_else(|| {
+            self.unsupported("a program for entry and return", "kprobe sessions (Linux 6.10+)")
+        })
+    }
+
+    /// Call one of a session's functions. Some take the context (7.0+), the others don't mind.
+    fn session_call(&mut self, function: u32, dst: V) -> Result<(), Error> {
+        let ctx = self.context()?;
+        self.push(Mop::Call {
+            callee: Callee::Kfunc(function),
+            args: vec![Arg::V(ctx)],
+            dst: Some(dst),
+        });
+        Ok(())
+    }
+
     // Operations.
 
     fn operation(&mut self, at: usize, operation: &Op) -> Result<(), Error> {
@@ -574,6 +593,30 @@ impl Lower<'_> {
             Op::Ctx { dst } => {
                 let ctx = self.context()?;
                 self.mov(V(dst.0), ctx);
+            }
+            Op::AtReturn { dst } => {
+                let session = self.session()?;
+                self.session_call(session.is_return, V(dst.0))?;
+                // A `bool`, of which the lowest byte counts.
+                self.extend(V(dst.0), V(dst.0), Size::B1, false);
+            }
+            Op::Kept { dst } => {
+                let session = self.session()?;
+                let cookie = self.out.vreg();
+                self.session_call(session.cookie, cookie)?;
+                self.load(V(dst.0), Base::V(cookie), 0, Size::B8, false, false);
+            }
+            Op::Keep { src } => {
+                let session = self.session()?;
+                let cookie = self.out.vreg();
+                self.session_call(session.cookie, cookie)?;
+                let src = self.src(src, true);
+                self.push(Mop::Store {
+                    base: Base::V(cookie),
+                    off: 0,
+                    src,
+                    size: Size::B8,
+                });
             }
             Op::Arg { dst, index } => {
                 self.argument(V(dst.0), index)?;

@@ -189,6 +189,7 @@ impl Pass {
                 self.reg(base);
                 self.reg(src);
             }
+            Op::Keep { src } => self.operand(src),
             Op::PacketOpen { start, .. } => self.reg(start),
             Op::PacketLoad { off, .. } => self.operand(off),
             Op::Call { args, .. } | Op::CallFn { args, .. } => {
@@ -200,6 +201,8 @@ impl Pass {
             | Op::MapAddr { .. }
             | Op::MapData { .. }
             | Op::Ctx { .. }
+            | Op::AtReturn { .. }
+            | Op::Kept { .. }
             | Op::Each { .. }
             | Op::Arg { .. } => {}
         }

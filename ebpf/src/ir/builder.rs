@@ -244,6 +244,25 @@ impl Builder {
         dst
     }
 
+    /// Whether the program sees a call's return, rather than its entry: 1 or 0.
+    pub fn at_return(&mut self) -> Reg {
+        let dst = self.int();
+        self.push(Op::AtReturn { dst });
+        dst
+    }
+
+    /// What was kept at the entry of the call that returns.
+    pub fn kept(&mut self) -> Reg {
+        let dst = self.int();
+        self.push(Op::Kept { dst });
+        dst
+    }
+
+    /// Keep a number until the call that is entered returns.
+    pub fn keep(&mut self, src: impl Into<Operand>) {
+        self.push(Op::Keep { src: src.into() });
+    }
+
     /// A map, to hand to a helper.
     pub fn map(&mut self, map: MapRef) -> Reg {
         let dst = self.reg(Type::Map);

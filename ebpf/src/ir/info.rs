@@ -16,13 +16,15 @@ impl Op {
             | Op::MapAddr { dst, .. }
             | Op::MapData { dst, .. }
             | Op::Ctx { dst }
+            | Op::AtReturn { dst }
+            | Op::Kept { dst }
             | Op::Arg { dst, .. }
             | Op::KernelLoad { dst, .. }
             | Op::PacketOpen { dst, .. }
             | Op::PacketLoad { dst, .. } => Some(dst),
             Op::Atomic { fetch, .. } => fetch,
             Op::Call { dst, .. } | Op::CallFn { dst, .. } | Op::Each { dst, .. } => dst,
-            Op::Store { .. } | Op::KernelRead { .. } => None,
+            Op::Store { .. } | Op::KernelRead { .. } | Op::Keep { .. } => None,
         }
     }
 
@@ -34,7 +36,7 @@ impl Op {
             }
         };
         match self {
-            Op::Mov { src, .. } => operand(src, &mut f),
+            Op::Mov { src, .. } | Op::Keep { src } => operand(src, &mut f),
             Op::Bin { a, b, .. } => {
                 f(*a);
                 operand(b, &mut f);
@@ -53,6 +55,8 @@ impl Op {
             | Op::MapAddr { .. }
             | Op::MapData { .. }
             | Op::Ctx { .. }
+            | Op::AtReturn { .. }
+            | Op::Kept { .. }
             | Op::Each { .. }
             | Op::Arg { .. } => {}
             Op::PacketOpen { start, .. } => f(*start),

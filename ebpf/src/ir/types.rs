@@ -283,6 +283,13 @@ pub enum Op {
     /// [`ProgramKind`]; the register's type says what it is: `Int` or `Kernel`.
     Arg { dst: Reg, index: u8 },
 
+    /// `dst` = whether a program that sees both moments of a call (a kprobe session) sees the return: 1 or 0.
+    AtReturn { dst: Reg },
+    /// `dst` = what [`Op::Keep`] kept at the entry of the same call; 0 if it did not.
+    Kept { dst: Reg },
+    /// At the entry: keep a number until the same call returns.
+    Keep { src: Operand },
+
     /// Load from a kernel address. A faulting address gives 0.
     KernelLoad {
         dst: Reg,

@@ -164,10 +164,21 @@ pub struct Features {
     pub may_goto: bool,
     /// `bpf_rdonly_cast`: a kernel address becomes readable by plain loads (6.2+).
     pub rdonly_cast: Option<RdonlyCast>,
+    /// Programs that see both moments of a call (6.10+).
+    pub session: Option<Session>,
     /// `bpf_get_func_ip` (5.15+).
     pub get_func_ip: bool,
     /// `bpf_get_attach_cookie` (5.15+).
     pub attach_cookie: bool,
+}
+
+/// What programs of kprobe sessions call: numbers of this kernel's BTF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The function `bpf_session_is_return`.
+    pub is_return: u32,
+    /// The function `bpf_session_cookie`, which gives the address of 8 bytes that the call's entry and return share.
+    pub cookie: u32,
 }
 
 /// How to make kernel memory readable by plain loads: numbers of this kernel's BTF.

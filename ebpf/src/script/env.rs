@@ -1,7 +1,7 @@
 //! What the compiler of scripts asks of the world: the kernel's types, functions and tracepoints, and the command
 //! line's parameters. The crate above implements it; tests implement it on a table.
 
-use crate::kernel::{Features, TypeId, Types};
+use crate::kernel::{Features, Session, TypeId, Types};
 
 /// A field of a tracepoint's record, as tracefs describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,10 @@ pub trait ScriptEnv {
     fn similar_functions(&self, name: &str) -> Vec<String>;
     /// What the user said for a named parameter (`-- --depth=7`); `true` for one without a value.
     fn named_parameter(&self, _name: &str) -> Option<String> {
+        None
+    }
+    /// What programs call that see both moments of a function's call, if the kernel has that and can attach them.
+    fn session(&self) -> Option<Session> {
         None
     }
     /// The only process to trace (`-p`).

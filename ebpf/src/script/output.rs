@@ -63,6 +63,16 @@ pub struct Compiled {
     pub warnings: Vec<Note>,
 }
 
+impl Compiled {
+    /// True if some program sees both moments of a call ([`When::Both`]).
+    pub fn sees_both_moments(&self) -> bool {
+        let targets = self.probes.iter().flat_map(|p| &p.targets);
+        targets
+            .into_iter()
+            .any(|t| matches!(t.attach, AttachPoint::Kprobe { when: When::Both, .. }))
+    }
+}
+
 /// An option that the script asks for by `getopt()`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptOption {
@@ -107,6 +117,17 @@ pub struct Target {
     pub cookie: u64,
 }
 
+/// Which moment of a function's call a program sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The entry.
+    Entry,
+    /// The return.
+    Return,
+    /// Both: a kprobe session (6.10+).
+    Both,
+}
+
 /// Where a program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttachPoint {
@@ -114,7 +135,7 @@ pub enum AttachPoint {
     Begin,
     /// Run once after everything is detached. A raw tracepoint program.
     End,
-    /// A kernel function's entry or return.
+    /// A kernel function's entry, return, or both.
     Kprobe {
         /// Name of the function.
         func: String,
@@ -122,8 +143,8 @@ pub enum AttachPoint {
         module: Option<String>,
         /// Bytes past its start.
         offset: u64,
-        /// At its return.
-        ret: bool,
+        /// Which moment of a call.
+        when: When,
     },
     /// A kernel function by BTF: `fentry` and `fexit`.
     Fentry {

@@ -237,6 +237,9 @@ impl Interpreter<'_> {
             Op::MapAddr { dst, map } => frame.set(dst, self.kernel.handle(map.0)),
             Op::MapData { dst, map, off } => frame.set(dst, self.kernel.data(map.0) + u64::from(off)),
             Op::Ctx { dst } => frame.set(dst, self.ctx),
+            Op::AtReturn { .. } | Op::Kept { .. } | Op::Keep { .. } => {
+                return Err("sessions are not simulated".into());
+            }
             Op::Arg { dst, index } => {
                 let value = self.kernel.args.get(usize::from(index)).copied();
                 frame.set(dst, value.ok_or("no such argument")?);

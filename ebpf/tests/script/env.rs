@@ -1,12 +1,14 @@
 //! A small world to compile in: some types, functions and tracepoints, as tables.
 
-use ktrail_ebpf::kernel::{Features, KType, Member, Space, TypeId, Types};
+use ktrail_ebpf::kernel::{Features, KType, Member, Session, Space, TypeId, Types};
 use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField};
 
 /// The world.
 pub struct Table {
     types: Vec<KType>,
     features: Features,
+    /// What programs of kprobe sessions call.
+    pub session: Option<Session>,
 }
 
 const INT: u32 = 0;
@@ -109,6 +111,7 @@ impl Table {
         ];
         Table {
             types,
+            session: None,
             features: Features {
                 atomic_fetch: true,
                 cpu_v4: true,
@@ -159,6 +162,9 @@ impl ScriptEnv for Table {
     }
     fn features(&self) -> &Features {
         &self.features
+    }
+    fn session(&self) -> Option<Session> {
+        self.session
     }
     fn functions(&self, _: Option<&str>, pattern: &str, _: For) -> Vec<FunctionName> {
         FUNCTIONS

@@ -1,9 +1,9 @@
 //! Every construct becomes programs that the IR's verifier and code generation take.
 
 use ktrail_ebpf::codegen::{Options, PacketAccess, generate};
-use ktrail_ebpf::kernel::Features;
+use ktrail_ebpf::kernel::{Features, Session};
 use ktrail_ebpf::script::env::ScriptEnv;
-use ktrail_ebpf::script::output::Compiled;
+use ktrail_ebpf::script::output::{AttachPoint, Compiled, Target, When};
 use ktrail_ebpf::script::{Diagnostic, ParseOptions, compile, parse, render_all};
 
 use crate::env::Table;
@@ -98,6 +98,48 @@ fn every_construct_generates() {
             },
         );
     }
+}
+
+/// A span is one program where the kernel has sessions and the time is all that it needs of the entry.
+#[test]
+fn spans() {
+    let mut env = Table::new();
+    let moments = |env: &Table, text: &str| -> Vec<When> {
+        let (script, _) = parse(text, &ParseOptions::default());
+        let compiled = compile(&script, env).unwrap_or_else(|e| panic!("{}", render_all(&e, "stdin", text)));
+        let features = Features {
+            session: env.session,
+            ..env.features().clone()
+        };
+        generates(text, &compiled, &features);
+        let targets = compiled.probes.iter().flat_map(|p| &p.targets);
+        let when = |target: &Target| match target.attach {
+            AttachPoint::Kprobe { when, .. } => when,
+            ref other => panic!("{other:?}"),
+        };
+        targets.map(when).collect()
+    };
+    let time = r#"span:tcp_connect /duration > 5/ { printf("%d", retval); @[func] = hist(duration); }"#;
+    let arguments = r#"span:tcp_connect { @[arg0] = hist(duration); printf("%d", duration); }"#;
+    let typed = "span:tcp_connect { @[args.sk->port] = hist(duration); }";
+    for text in [time, arguments, typed] {
+        assert_eq!(moments(&env, text), [When::Entry, When::Return], "{text}");
+    }
+    env.session = Some(Session {
+        is_return: 1,
+        cookie: 2,
+    });
+    assert_eq!(moments(&env, time), [When::Both]);
+    for text in [arguments, typed] {
+        assert_eq!(moments(&env, text), [When::Entry, When::Return], "{text}");
+    }
+    // What is wrong is said once.
+    let (script, _) = parse(
+        "span:tcp_connect { print((arg0, nonsense)); }",
+        &ParseOptions::default(),
+    );
+    let errors = compile(&script, &env).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
 }
 
 /// Scripts that are wrong, and what is said.

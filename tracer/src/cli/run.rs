@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use ktrail_ebpf::kernel::Features as CodegenFeatures;
+use ktrail_ebpf::script::env::ScriptEnv;
 use ktrail_ebpf::script::output::Compiled;
 use ktrail_ebpf::script::{self, Diagnostic, ParseOptions, render_all};
 
@@ -200,7 +202,11 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         }
         _ => {}
     }
-    let objects = match load::generate(&compiled, features) {
+    let features = CodegenFeatures {
+        session: compiled.sees_both_moments().then(|| env.session()).flatten(),
+        ..features.clone()
+    };
+    let objects = match load::generate(&compiled, &features) {
         Ok(objects) => objects,
         Err(error) => return generated(error, &source),
     };

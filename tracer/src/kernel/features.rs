@@ -13,7 +13,7 @@ use ktrail_ebpf::ir::{
     Type, Width,
 };
 use ktrail_ebpf::isa::Helper;
-use ktrail_ebpf::kernel::{Features as CodegenFeatures, RdonlyCast, Space, Types};
+use ktrail_ebpf::kernel::{Features as CodegenFeatures, RdonlyCast, Session, Space, Types};
 
 use super::Lacking;
 use super::attach::{self, Kprobe, Multi};
@@ -112,9 +112,14 @@ impl Features {
         })
     }
 
-    /// True if one link can serve entry and return together (6.10+). Tries it.
-    pub fn kprobe_session(&self) -> bool {
-        prove_kprobe_multi(&self.codegen, Multi::Session).is_ok()
+    /// What programs call that one link serves at entry and return together (6.10+), if it can be attached. Tries it.
+    pub fn session(&self, btf: &KernelBtf) -> Option<Session> {
+        prove_kprobe_multi(&self.codegen, Multi::Session).ok()?;
+        let of_kernel = |name| Some(btf.by_name(Space::Func, name)?).filter(|id| id.object == 0);
+        Some(Session {
+            is_return: of_kernel("bpf_session_is_return")?.id,
+            cookie: of_kernel("bpf_session_cookie")?.id,
+        })
     }
 }
 

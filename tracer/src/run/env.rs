@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 use std::os::unix::fs::MetadataExt;
 
-use ktrail_ebpf::kernel::{Features as CodegenFeatures, KType, Space, TypeId, Types};
+use ktrail_ebpf::kernel::{Features as CodegenFeatures, KType, Session, Space, TypeId, Types};
 use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField};
 
 use super::names::LazySymbols;
@@ -23,6 +23,8 @@ pub struct MachineEnv {
     features: OnceCell<Result<Features, Lacking>>,
     /// The part of them that compiling needs, which is found without the kernel's types.
     codegen: OnceCell<Result<CodegenFeatures, Lacking>>,
+    /// What programs of kprobe sessions call.
+    session: OnceCell<Option<Session>>,
     symbols: LazySymbols,
     /// Names of functions that can be traced, with their modules.
     functions: OnceCell<Vec<FunctionName>>,
@@ -92,6 +94,7 @@ impl MachineEnv {
             types: MachineTypes::default(),
             features: OnceCell::new(),
             codegen: OnceCell::new(),
+            session: OnceCell::new(),
             symbols: LazySymbols::default(),
             functions: OnceCell::new(),
             only_pid,
@@ -338,6 +341,12 @@ impl ScriptEnv for MachineEnv {
     fn named_parameter(&self, name: &str) -> Option<String> {
         let found = self.named.iter().rev().find(|(n, _)| n == name);
         found.map(|(_, value)| value.clone())
+    }
+
+    fn session(&self) -> Option<Session> {
+        *self
+            .session
+            .get_or_init(|| self.machine_features().ok()?.session(self.types.btf().ok()?))
     }
 
     fn only_pid(&self) -> Option<u32> {

@@ -12,7 +12,9 @@ use std::rc::Rc;
 use anyhow::{Context, anyhow};
 use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
 use ktrail_ebpf::kernel::Features as CodegenFeatures;
-use ktrail_ebpf::script::output::{AttachPoint, Compiled, Missing, Period, Probe, STATE, STATE_SIZE, Target};
+use ktrail_ebpf::script::output::{
+    AttachPoint, Compiled, Missing, Period, Probe, STATE, STATE_SIZE, Target, When,
+};
 
 use super::env::MachineEnv;
 use crate::kernel::Lacking;
@@ -366,18 +368,18 @@ impl Attacher<'_> {
     fn kprobes(&mut self, probe: &Probe, object: &Object) -> anyhow::Result<()> {
         let mut points = Vec::new();
         let mut unknown = Vec::new();
-        let (mut at_return, mut offsets) = (false, false);
+        let (mut moment, mut offsets) = (When::Entry, false);
         for target in &probe.targets {
             let AttachPoint::Kprobe {
                 func,
                 module,
                 offset,
-                ret,
+                when,
             } = &target.attach
             else {
                 continue;
             };
-            at_return = *ret;
+            moment = *when;
             offsets |= *offset != 0;
             let found = self.addresses.get(func).map_or(&[][..], Vec::as_slice);
             let wanted = module.as_deref().map(|m| if m == "vmlinux" { "" } else { m });
@@ -396,7 +398,7 @@ impl Attacher<'_> {
         }
         let attached = match points.is_empty() {
             true => Attached::default(),
-            false => self.kprobe_points(object, &points, at_return, offsets)?,
+            false => self.kprobe_points(object, &points, moment, offsets)?,
         };
         // Functions of one name count once.
         let count = probe.targets.len() - unknown.len();
@@ -422,17 +424,25 @@ impl Attacher<'_> {
         &self,
         object: &Object,
         points: &[attach::Target],
-        at_return: bool,
+        moment: When,
         offsets: bool,
     ) -> anyhow::Result<Attached> {
         let features = self.env.machine_features()?;
         let multi = features.kprobe_multi.is_ok() && !offsets;
+        let (kind, when) = match moment {
+            When::Entry => (AttachType::TraceKprobeMulti, Multi::Entry),
+            When::Return => (AttachType::TraceKprobeMulti, Multi::Return),
+            When::Both => (AttachType::TraceKprobeSession, Multi::Session),
+        };
+        let options = LoadOptions {
+            attach_type: Some(kind),
+            ..LoadOptions::default()
+        };
+        if moment == When::Both {
+            let program = self.loaded.load(object, &options)?;
+            return Ok(attach::kprobe_multi(&program, points, when)?);
+        }
         if multi {
-            let options = LoadOptions {
-                attach_type: Some(AttachType::TraceKprobeMulti),
-                ..LoadOptions::default()
-            };
-            let when = if at_return { Multi::Return } else { Multi::Entry };
             let program = self.loaded.load(object, &options)?;
             // What ftrace can't patch, a breakpoint may: so a refusal is not the end.
             if let Ok(attached) = attach::kprobe_multi(&program, points, when) {
@@ -443,7 +453,7 @@ impl Attacher<'_> {
             let Lacking { what, why, .. } = lacking;
             anyhow!("{what}: {why}; probe by fentry, tracepoint or rawtracepoint, or use another kernel")
         })?;
-        how.at_return = at_return;
+        how.at_return = moment == When::Return;
         let program = self.loaded.load(object, &LoadOptions::default())?;
         Ok(attach::kprobe(&program, points, &how, &|_, _| true)?)
     }

@@ -505,6 +505,8 @@ impl Parser {
                 dst,
                 index: line.number()?,
             },
+            "at_return" => Op::AtReturn { dst },
+            "kept" => Op::Kept { dst },
             "packet" => Op::PacketOpen {
                 dst,
                 start: line.reg()?,
@@ -569,6 +571,7 @@ impl Parser {
                     len,
                 }
             }
+            "keep" => Op::Keep { src: line.operand()? },
             "call" => {
                 let name = line.next();
                 let helper = Helper::ALL.iter().copied().find(|helper| helper.name() == name);

@@ -168,6 +168,9 @@ impl Program {
             Op::MapData { dst, map, off } => format!("{dst} = data {} + {off}", self.map(*map)),
             Op::Ctx { dst } => format!("{dst} = ctx"),
             Op::Arg { dst, index } => format!("{dst} = arg {index}"),
+            Op::AtReturn { dst } => format!("{dst} = at_return"),
+            Op::Kept { dst } => format!("{dst} = kept"),
+            Op::Keep { src } => format!("keep {src}"),
             Op::KernelLoad {
                 dst,
                 base,

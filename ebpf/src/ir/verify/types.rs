@@ -135,6 +135,14 @@ fn operation(c: &Checker<'_>, op: &Op) -> Found {
             c.expect(dst, "the context", |ty| ty == Type::Ctx)
         }
         Op::Arg { dst, index } => argument(c, dst, index),
+        Op::AtReturn { dst } | Op::Kept { dst } => {
+            session(c)?;
+            c.expect_scalar(dst)
+        }
+        Op::Keep { src } => {
+            session(c)?;
+            c.operand_scalar(src)
+        }
         Op::KernelLoad { dst, base, size, .. } => {
             c.expect(base, "a kernel address", |ty| matches!(ty, Type::Kernel { .. }))?;
             match c.type_of(dst) {
@@ -181,6 +189,13 @@ fn operation(c: &Checker<'_>, op: &Op) -> Found {
         } => calls::helper(c, dst, helper, args),
         Op::Each { dst, map, func } => calls::each(c, dst, map, func),
         Op::CallFn { dst, func, ref args } => calls::function(c, dst, func, args),
+    }
+}
+
+fn session(c: &Checker<'_>) -> Found {
+    match c.program.kind {
+        ProgramKind::Kprobe => Ok(()),
+        _ => Err("only a kprobe program sees both moments of a call".into()),
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Span {
     Entry,
     /// It returns.
     Return,
+    /// Both: a kprobe session.
+    Both,
 }
 
 /// A variable.
@@ -46,6 +48,8 @@ pub struct Built {
     pub maps: Vec<MapDecl>,
     pub uses_cookie: bool,
     pub per_target: bool,
+    /// It asks for a span's arguments.
+    pub wants_arguments: bool,
 }
 
 /// One program while it is built.
@@ -58,6 +62,7 @@ pub struct Body<'g, 'a> {
     pub part: Span,
     pub uses_cookie: bool,
     pub per_target: bool,
+    pub wants_arguments: bool,
     pub instance: u32,
     declared: u32,
     pub scopes: Vec<HashMap<String, Var>>,
@@ -101,6 +106,7 @@ impl<'g, 'a> Body<'g, 'a> {
             part,
             uses_cookie: false,
             per_target: false,
+            wants_arguments: false,
             instance,
             declared: 0,
             scopes: vec![HashMap::new()],
@@ -127,29 +133,20 @@ impl<'g, 'a> Body<'g, 'a> {
             maps: self.maps,
             uses_cookie: self.uses_cookie,
             per_target: self.per_target,
+            wants_arguments: self.wants_arguments,
         }
     }
 
     /// Everything of a probe.
     pub fn probe(&mut self, probe: &ast::Probe) {
         self.b.at(ir_span(probe.span));
-        if self.provider != Provider::End {
-            let state = self.state();
-            let exiting = self.b.load(state, output::STATE_EXITING as i32, Size::B8);
-            self.b.branch_if(Cond::Ne, exiting, 0, self.out);
-        }
-        let whole_system = matches!(
-            self.provider,
-            Provider::Begin | Provider::End | Provider::Interval
-        );
-        if let (false, Some(pid)) = (whole_system, self.g.env.only_pid()) {
-            let ids = self.b.call(Helper::GetCurrentPidTgid, vec![]);
-            let own = self.b.bin(crate::ir::BinOp::Shr, crate::ir::Width::W64, ids, 32);
-            self.b.branch_if(Cond::Ne, own, i64::from(pid), self.out);
+        if self.part != Span::Both {
+            self.unless_wanted(self.out);
         }
         match self.part {
             Span::Entry => return self.span_entry(),
             Span::Return => self.span_return(),
+            Span::Both => self.span_session(),
             Span::None => {}
         }
         // An iterator's last call has no object.
@@ -163,6 +160,24 @@ impl<'g, 'a> Body<'g, 'a> {
             self.b.switch_to(go_on);
         }
         self.block(&probe.body);
+    }
+
+    /// Go to `out` once the script is ending, or where another process runs than the one that is to be traced.
+    pub fn unless_wanted(&mut self, out: Block) {
+        if self.provider != Provider::End {
+            let state = self.state();
+            let exiting = self.b.load(state, output::STATE_EXITING as i32, Size::B8);
+            self.b.branch_if(Cond::Ne, exiting, 0, out);
+        }
+        let whole_system = matches!(
+            self.provider,
+            Provider::Begin | Provider::End | Provider::Interval
+        );
+        if let (false, Some(pid)) = (whole_system, self.g.env.only_pid()) {
+            let ids = self.b.call(Helper::GetCurrentPidTgid, vec![]);
+            let own = self.b.bin(crate::ir::BinOp::Shr, crate::ir::Width::W64, ids, 32);
+            self.b.branch_if(Cond::Ne, own, i64::from(pid), out);
+        }
     }
 
     pub fn error(&mut self, span: ast::Span, message: impl Into<String>) {

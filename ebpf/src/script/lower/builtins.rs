@@ -1,7 +1,7 @@
 //! Names of the language: `pid`, `comm`, `args`, `kstack` and their like; and constants of enums.
 
 use super::ast;
-use super::body::Body;
+use super::body::{Body, Span as SpanPart};
 use super::points::parameters;
 use super::value::{At, Dest, Value};
 use crate::ir::{BinOp, Cond, Operand, Reg, Size, Type, Width};
@@ -353,6 +353,11 @@ impl Body<'_, '_> {
         };
         match self.provider {
             Provider::Span if self.apart => self.error(span, super::loops::APART),
+            Provider::Span if self.part == SpanPart::Both => {
+                // Another program is built instead.
+                self.wants_arguments = true;
+                return Some(self.b.imm(0));
+            }
             Provider::Span => match self.span_args.get(usize::from(n)) {
                 Some(r) => return Some(*r),
                 None => self.error(span, "a span keeps the first 6 arguments"),

@@ -5,7 +5,7 @@ use super::body::Body;
 use super::expr::{pure, value_type};
 use super::ir_span;
 use super::value::{At, Dest, Value};
-use crate::ir::{BinOp, Cond, MapDecl, MapKind, Op, Reg, Size, Type, Width};
+use crate::ir::{BinOp, Cond, MapDecl, MapKind, Reg, Size, Type, Width};
 use crate::isa::Helper;
 use crate::script::ast::{Expr, ExprKind};
 use crate::script::output::{
@@ -394,6 +394,29 @@ impl Body<'_, '_> {
         self.map(map)
     }
 
+    /// One program for both moments: at the entry it keeps the time and leaves; at the return it goes on.
+    pub fn span_session(&mut self) {
+        let (entry, returned, skip) = (self.b.block(), self.b.block(), self.b.block());
+        let at_return = self.b.at_return();
+        self.b.branch(Cond::Ne, at_return, 0, returned, entry);
+
+        self.b.switch_to(entry);
+        self.unless_wanted(skip);
+        let now = self.b.call(Helper::KtimeGetNs, vec![]);
+        self.b.keep(now);
+        self.b.jump(self.out);
+
+        // Not called at the return.
+        self.b.switch_to(skip);
+        self.b.ret(1);
+
+        self.b.switch_to(returned);
+        let now = self.b.call(Helper::KtimeGetNs, vec![]);
+        self.unless_wanted(self.out);
+        let start = self.b.kept();
+        self.duration = Some(self.b.bin(BinOp::Sub, Width::W64, now, start));
+    }
+
     /// The function is entered: remember when, and its arguments.
     pub fn span_entry(&mut self) {
         let key = self.span_key();
@@ -431,14 +454,6 @@ impl Body<'_, '_> {
         let addr = self.b.map(map);
         self.b
             .call_void(Helper::MapDeleteElem, vec![addr.into(), key.into()]);
-        let duration = self.b.int();
-        self.b.push(Op::Bin {
-            op: BinOp::Sub,
-            width: Width::W64,
-            dst: duration,
-            a: now,
-            b: start.into(),
-        });
-        self.duration = Some(duration);
+        self.duration = Some(self.b.bin(BinOp::Sub, Width::W64, now, start));
     }
 }

@@ -9,7 +9,7 @@ use crate::kernel::{TypeId, Types};
 use crate::script::Diagnostic;
 use crate::script::ast::Provider;
 use crate::script::env::{For, FunctionName, ScriptEnv};
-use crate::script::output::{AttachPoint, Missing, Period, Probe, Target};
+use crate::script::output::{AttachPoint, Missing, Period, Probe, Target, When};
 
 /// A program to be built, or several, if its targets turn out to need programs of their own.
 pub struct Program<'a> {
@@ -257,7 +257,10 @@ fn kprobes(env: &dyn ScriptEnv, point: &ast::AttachPoint, parts: &[&str]) -> Pla
                 func: function.name,
                 module: function.module,
                 offset,
-                ret: point.provider == Provider::Kretprobe,
+                when: match point.provider {
+                    Provider::Kretprobe => When::Return,
+                    _ => When::Entry,
+                },
             },
         }
     };
@@ -343,18 +346,20 @@ pub fn build(global: &mut Global<'_>, instance: u32, program: &Program<'_>) {
     // Room for the programs of one attach point, whose variables are apart.
     let instance = instance << 12;
     if program.provider == Provider::Span {
+        if global.env.session().is_some() && try_session(global, instance, program) {
+            return;
+        }
         build_one(global, instance, program, &program.targets, SpanPart::Entry);
         build_one(global, instance + 1, program, &program.targets, SpanPart::Return);
         return;
     }
-    let events = global.events.len();
-    let shared = build_one(global, instance, program, &program.targets, SpanPart::None);
-    if shared || program.targets.len() == 1 {
+    let before = Before::of(global);
+    let built = build_one(global, instance, program, &program.targets, SpanPart::None);
+    if built.shared || program.targets.len() == 1 {
         return;
     }
     // Its targets differ in what the body asks for: each gets its own.
-    global.probes.pop();
-    global.events.truncate(events);
+    before.restore(global);
     for (i, target) in program.targets.iter().enumerate() {
         let own = std::slice::from_ref(target);
         build_one(
@@ -367,14 +372,55 @@ pub fn build(global: &mut Global<'_>, instance: u32, program: &Program<'_>) {
     }
 }
 
-/// Build one program for `targets`; false if they can't share it.
+/// One program for both moments, if all that it needs of the entry is the time: there is room for 8 bytes.
+fn try_session(global: &mut Global<'_>, instance: u32, program: &Program<'_>) -> bool {
+    let before = Before::of(global);
+    let built = build_one(global, instance, program, &program.targets, SpanPart::Both);
+    if built.wants_arguments {
+        before.restore(global);
+    }
+    !built.wants_arguments
+}
+
+/// How much there was before a program that is perhaps not kept.
+struct Before {
+    probes: usize,
+    events: usize,
+    diagnostics: usize,
+}
+
+impl Before {
+    fn of(global: &Global<'_>) -> Before {
+        Before {
+            probes: global.probes.len(),
+            events: global.events.len(),
+            diagnostics: global.diagnostics.len(),
+        }
+    }
+
+    fn restore(self, global: &mut Global<'_>) {
+        global.probes.truncate(self.probes);
+        global.events.truncate(self.events);
+        global.diagnostics.truncate(self.diagnostics);
+    }
+}
+
+/// What has become of a program.
+struct BuiltOne {
+    /// Its targets can share it.
+    shared: bool,
+    /// It asks for a span's arguments.
+    wants_arguments: bool,
+}
+
+/// Build one program for `targets`.
 fn build_one(
     global: &mut Global<'_>,
     instance: u32,
     program: &Program<'_>,
     targets: &[Place],
     part: SpanPart,
-) -> bool {
+) -> BuiltOne {
     let kind = match targets[0].attach {
         AttachPoint::Begin | AttachPoint::End => ProgramKind::RawTracepoint,
         AttachPoint::Kprobe { .. } => ProgramKind::Kprobe,
@@ -397,8 +443,12 @@ fn build_one(
         .iter()
         .map(|place| {
             let mut attach = place.attach.clone();
-            if let (AttachPoint::Kprobe { ret, .. }, SpanPart::Return) = (&mut attach, part) {
-                *ret = true;
+            if let AttachPoint::Kprobe { when, .. } = &mut attach {
+                match part {
+                    SpanPart::None | SpanPart::Entry => {}
+                    SpanPart::Return => *when = When::Return,
+                    SpanPart::Both => *when = When::Both,
+                }
             }
             Target {
                 attach,
@@ -407,6 +457,7 @@ fn build_one(
             }
         })
         .collect();
+    let wants_arguments = built.wants_arguments;
     global.probes.push(Probe {
         program: IrProgram {
             name,
@@ -418,7 +469,10 @@ fn build_one(
         span: ir_span(program.span),
         uses_cookie: built.uses_cookie,
     });
-    shared
+    BuiltOne {
+        shared,
+        wants_arguments,
+    }
 }
 
 /// The parameters of a prototype: name, type, and the position of its first 64-bit word.

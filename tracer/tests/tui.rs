@@ -250,6 +250,31 @@ fn ctrl_c_and_signals_give_the_terminal_back() {
 }
 
 #[test]
+fn it_ends_with_a_terminal_that_is_not_its_own() {
+    let name = "it_ends_with_a_terminal_that_is_not_its_own";
+    // In a session of its own it has no terminal that would send it SIGHUP.
+    let Some(mut terminal) = Terminal::run(name, &format!("setsid {}", show("delivered.ktrail"))) else {
+        return;
+    };
+    terminal.sees("recorded  ? help  q quit");
+    let process = Path::new("/proc").join(terminal.file("pid"));
+    let runs = || {
+        // One that has ended and is not waited for is a zombie.
+        let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+        stat.contains("ktrail") && !stat.contains(") Z ")
+    };
+    assert!(runs());
+    terminal.script.kill().unwrap();
+    terminal.script.wait().unwrap();
+    let begun = Instant::now();
+    while runs() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it goes on");
+        thread::sleep(Duration::from_millis(10));
+    }
+    std::fs::remove_dir_all(&terminal.directory).unwrap();
+}
+
+#[test]
 fn an_error_comes_after_the_screen() {
     let Some(terminal) = Terminal::run("an_error_comes_after_the_screen", &show("no-such.ktrail")) else {
         return;

@@ -12,7 +12,7 @@ mod run;
 mod show;
 mod trace;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -109,7 +109,8 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     {
         return ExitCode::SUCCESS;
     }
-    eprintln!("ktrail: {error:#}");
+    // The terminal may be what went away: then nobody is told, by a panic neither.
+    let _ = writeln!(io::stderr(), "ktrail: {error:#}");
     if error.is::<Usage>() || error.is::<NothingToAttach>() {
         ExitCode::from(2)
     } else {

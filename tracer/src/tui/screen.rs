@@ -14,6 +14,7 @@ use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
 use crossterm::{cursor, execute};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::buffer::Buffer;
@@ -127,7 +128,7 @@ impl Handle {
         give_back();
         let screen = self.0.borrow();
         for line in &screen.notices {
-            eprintln!("ktrail: {line}");
+            writeln!(io::stderr(), "ktrail: {line}")?;
         }
         let mut out = io::stdout().lock();
         output.write(&mut out)?;
@@ -145,6 +146,11 @@ impl Screen {
 
     /// Takes the keys that were pressed, and draws if it is time to.
     fn turn(&mut self) -> io::Result<()> {
+        if terminal_is_gone() {
+            // crossterm would look for its keys for ever.
+            self.signalled.store(true, Ordering::SeqCst);
+            return Ok(());
+        }
         let mut pressed = false;
         while event::poll(Duration::ZERO)? {
             if let Event::Key(event) = event::read()?
@@ -264,6 +270,14 @@ fn key(event: KeyEvent) -> Option<Key> {
         KeyCode::Backspace => Key::Backspace,
         _ => return None,
     })
+}
+
+/// Whether the other end of the terminal is closed. SIGHUP tells that to the terminal's own session only.
+fn terminal_is_gone() -> bool {
+    let stdin = io::stdin();
+    let mut ends = [PollFd::new(&stdin, PollFlags::empty())];
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    poll(&mut ends, Some(&Timespec::default())).is_ok() && ends[0].revents().intersects(gone)
 }
 
 /// Gives the terminal back, once.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
 
-const MAX_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 8_000_000;
 /// The program header of a binary that needs a dynamic linker (elf(5)).
 const PT_INTERP: u32 = 3;
 

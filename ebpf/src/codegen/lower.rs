@@ -356,6 +356,13 @@ impl Lower<'_> {
         }
     }
 
+    /// See [`Mop::Copy`].
+    fn copy(&mut self, dst: V, src: V) {
+        if dst != src {
+            self.push(Mop::Copy { dst, src });
+        }
+    }
+
     /// `dst = dst code src`, but for what changes nothing.
     pub fn alu(&mut self, code: u8, wide: bool, dst: V, src: Src) {
         if wide
@@ -506,6 +513,7 @@ impl Lower<'_> {
                     self.mov(V(dst.0), V(src.0));
                     self.scrub(V(dst.0));
                 }
+                Operand::Reg(src) if self.is_number(src) => self.copy(V(dst.0), V(src.0)),
                 Operand::Reg(src) => self.mov(V(dst.0), V(src.0)),
                 Operand::Imm(value) => self.push(Mop::Const { dst: V(dst.0), value }),
             },
@@ -689,6 +697,14 @@ impl Lower<'_> {
         Ok(())
     }
 
+    /// True if the kernel's verifier takes what is in it for a number.
+    fn is_number(&self, reg: Reg) -> bool {
+        matches!(
+            self.ir.type_of(reg),
+            ir::Type::Int | ir::Type::Kernel { direct: false } | ir::Type::User
+        )
+    }
+
     pub fn is_direct(&self, reg: Reg) -> bool {
         self.ir.type_of(reg) == ir::Type::Kernel { direct: true }
     }
@@ -724,7 +740,7 @@ impl Lower<'_> {
     pub fn extend(&mut self, dst: V, src: V, size: Size, signed: bool) {
         let bits = size.bytes() as i16 * 8;
         match (size, signed) {
-            (Size::B8, _) => self.mov(dst, src),
+            (Size::B8, _) => self.copy(dst, src),
             (Size::B4, false) => self.push(Mop::Mov32 { dst, src }),
             (_, false) => {
                 self.mov(dst, src);

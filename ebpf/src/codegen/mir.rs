@@ -92,6 +92,14 @@ pub enum Mop {
         dst: V,
         src: V,
     },
+    /// A number's copy, where both registers may live on. Linux before 6.5 takes the two for one number at a place that
+    /// other ways lead to as well, and then removes conditions that these ways need: its verifier's state pruning did
+    /// not compare which registers are copies (the fix is 1ffc85d9298e, "Verify scalar ids mapping in regsafe()"). So
+    /// the copy is made such that the verifier doesn't know where it came from: arithmetic makes it forget that.
+    Copy {
+        dst: V,
+        src: V,
+    },
     /// Zeroes the upper half.
     Mov32 {
         dst: V,
@@ -171,7 +179,7 @@ macro_rules! visit_mop {
     ($op:expr, $f:expr) => {
         match $op {
             Mop::Const { dst, .. } | Mop::Map { dst, .. } | Mop::FrameAddr { dst, .. } => $f(dst, Role::Def),
-            Mop::Mov { dst, src } | Mop::Mov32 { dst, src } | Mop::MovSx { dst, src, .. } => {
+            Mop::Mov { dst, src } | Mop::Copy { dst, src } | Mop::Mov32 { dst, src } | Mop::MovSx { dst, src, .. } => {
                 $f(src, Role::Use);
                 $f(dst, Role::Def);
             }

@@ -153,7 +153,7 @@ fn instruction(graph: &mut Graph, live: &mut Bits, op: &Mop, weight: f64) {
         }
     }
     let copied = match *op {
-        Mop::Mov { dst, src } => {
+        Mop::Mov { dst, src } | Mop::Copy { dst, src } => {
             graph.moves.push((dst, src, weight as f32));
             Some(src)
         }
@@ -369,7 +369,7 @@ fn rewrite(func: &mut Mfunc, alias: &[u32], colours: &[Option<u8>]) {
     for block in &mut func.blocks {
         block
             .insts
-            .retain(|inst| !matches!(inst.op, Mop::Mov { dst, src } if dst == src));
+            .retain(|inst| !matches!(inst.op, Mop::Mov { dst, src } | Mop::Copy { dst, src } if dst == src));
     }
 }
 
@@ -380,7 +380,7 @@ fn map_registers(func: &mut Mfunc, f: impl Fn(V) -> V) {
         }
         block
             .insts
-            .retain(|inst| !matches!(inst.op, Mop::Mov { dst, src } if dst == src));
+            .retain(|inst| !matches!(inst.op, Mop::Mov { dst, src } | Mop::Copy { dst, src } if dst == src));
         block.term.visit_mut(|v| *v = f(*v));
     }
     for param in &mut func.params {

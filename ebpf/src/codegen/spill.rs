@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::mir::*;
 use super::regalloc::Graph;
 use crate::ir::{Size, Span};
+use crate::isa::op;
 
 /// What becomes of a spilled register.
 #[derive(Clone)]
@@ -167,6 +168,22 @@ impl Spiller {
             Mop::Mov { dst, src } => match (self.homes.get(dst).cloned(), self.homes.get(src).cloned()) {
                 (None, Some(home)) => return self.load(*dst, home),
                 (Some(Home::Slot(frame)), None) => return self.store(frame, *src),
+                (Some(Home::Slot(a)), Some(Home::Slot(b))) if a == b => return,
+                _ => {}
+            },
+            Mop::Copy { dst, src } => match (self.homes.get(dst).cloned(), self.homes.get(src).cloned()) {
+                (None, Some(home)) => return self.load(*dst, home),
+                (Some(Home::Slot(frame)), None) => {
+                    // What is stored keeps what the verifier knows of where it came from.
+                    self.push(Mop::Alu {
+                        code: op::ADD,
+                        signed: false,
+                        wide: true,
+                        dst: *src,
+                        src: Src::Imm(0),
+                    });
+                    return self.store(frame, *src);
+                }
                 (Some(Home::Slot(a)), Some(Home::Slot(b))) if a == b => return,
                 _ => {}
             },

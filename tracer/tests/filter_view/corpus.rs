@@ -60,3 +60,17 @@ fn corpus_in_the_kernel() {
     let verdicts = judge(Some(&InKernel::new()), every, 10);
     assert!(verdicts > 100_000 / every, "only {verdicts}");
 }
+
+/// On one way the inner protocol is a copy of the outer one, on the other it is read. Kernels before 6.5 took the two
+/// for the same number on both, and left out a condition.
+#[test]
+fn a_copied_number_in_the_kernel() {
+    or_skip!("a_copied_number_in_the_kernel");
+    let kernel = InKernel::new();
+    let filter = filter("geneve and tcp", true).expect("a filter");
+    let judge = Judge::new(&filter, &LAYOUT.offsets, Some(&kernel));
+    let packets = packets::all();
+    let inner_tcp = |packet: &&packets::Packet| packet.name == "geneve6 11 ethernet tcp4";
+    let packet = packets.iter().find(inner_tcp).expect("the packet");
+    assert!(judge.in_kernel(&kernel, &Skb::sent(&packet.bytes)));
+}

@@ -179,7 +179,10 @@ macro_rules! visit_mop {
     ($op:expr, $f:expr) => {
         match $op {
             Mop::Const { dst, .. } | Mop::Map { dst, .. } | Mop::FrameAddr { dst, .. } => $f(dst, Role::Def),
-            Mop::Mov { dst, src } | Mop::Copy { dst, src } | Mop::Mov32 { dst, src } | Mop::MovSx { dst, src, .. } => {
+            Mop::Mov { dst, src }
+            | Mop::Copy { dst, src }
+            | Mop::Mov32 { dst, src }
+            | Mop::MovSx { dst, src, .. } => {
                 $f(src, Role::Use);
                 $f(dst, Role::Def);
             }

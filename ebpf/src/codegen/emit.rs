@@ -227,7 +227,12 @@ impl Emitter {
             Mop::Map { dst, map, value_off } => self.map(reg(dst), map, value_off),
             Mop::FrameAddr { dst, frame, off } => self.frame_address(reg(dst), frame, off),
             Mop::Mov { dst, src } => self.mov(reg(dst), reg(src)),
-            Mop::Copy { dst, src } => {
+            Mop::Copy {
+                dst,
+                src,
+                narrow: true,
+            } if dst != src => self.put(op::ALU | op::MOV | op::X, reg(dst), reg(src), 0, 0),
+            Mop::Copy { dst, src, .. } => {
                 self.mov(reg(dst), reg(src));
                 self.put(op::ALU64 | op::ADD | op::K, reg(dst), 0, 0, 0);
             }

@@ -11,7 +11,7 @@ mod arithmetic;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::mir::*;
-use super::{Error, Options, PacketAccess, arch, loads, placement::Placement};
+use super::{Error, Options, PacketAccess, arch, loads, placement::Placement, width};
 use crate::ir::{
     self, AtomicOp, BinOp, Cfg, Cond, Function, MapKind, Op, Operand, Program, ProgramKind, Reg, Size, Slot,
     Span, Term, Width,
@@ -41,6 +41,8 @@ pub struct Lower<'a> {
     pub ctx: Option<V>,
     /// How often each register of the IR is written.
     writes: Vec<u32>,
+    /// How many low bits of each register of the IR may be set.
+    widths: Vec<u32>,
     /// Constant addresses by register.
     addresses: BTreeMap<Reg, (Slot, u32)>,
     /// Constant maps by register.
@@ -82,6 +84,7 @@ pub fn lower(
         span: Span::NONE,
         ctx: None,
         writes: func.count_writes(),
+        widths: width::of_registers(func),
         addresses: BTreeMap::new(),
         maps: BTreeMap::new(),
         place,
@@ -359,7 +362,8 @@ impl Lower<'_> {
     /// See [`Mop::Copy`].
     fn copy(&mut self, dst: V, src: V) {
         if dst != src {
-            self.push(Mop::Copy { dst, src });
+            let narrow = self.widths.get(src.index()).is_some_and(|&bits| bits <= 32);
+            self.push(Mop::Copy { dst, src, narrow });
         }
     }
 

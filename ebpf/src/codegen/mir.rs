@@ -95,10 +95,12 @@ pub enum Mop {
     /// A number's copy, where both registers may live on. Linux before 6.5 takes the two for one number at a place that
     /// other ways lead to as well, and then removes conditions that these ways need: its verifier's state pruning did
     /// not compare which registers are copies (the fix is 1ffc85d9298e, "Verify scalar ids mapping in regsafe()"). So
-    /// the copy is made such that the verifier doesn't know where it came from: arithmetic makes it forget that.
+    /// the copy is made such that the verifier doesn't know where it came from: a 32-bit move makes it forget that, where
+    /// the number is `narrow` (32 bits at most), and arithmetic does.
     Copy {
         dst: V,
         src: V,
+        narrow: bool,
     },
     /// Zeroes the upper half.
     Mov32 {
@@ -180,7 +182,7 @@ macro_rules! visit_mop {
         match $op {
             Mop::Const { dst, .. } | Mop::Map { dst, .. } | Mop::FrameAddr { dst, .. } => $f(dst, Role::Def),
             Mop::Mov { dst, src }
-            | Mop::Copy { dst, src }
+            | Mop::Copy { dst, src, .. }
             | Mop::Mov32 { dst, src }
             | Mop::MovSx { dst, src, .. } => {
                 $f(src, Role::Use);

@@ -24,6 +24,7 @@ mod regalloc;
 mod simplify;
 mod sink;
 mod spill;
+mod width;
 
 pub use link::is_own_map;
 

@@ -153,7 +153,7 @@ fn instruction(graph: &mut Graph, live: &mut Bits, op: &Mop, weight: f64) {
         }
     }
     let copied = match *op {
-        Mop::Mov { dst, src } | Mop::Copy { dst, src } => {
+        Mop::Mov { dst, src } | Mop::Copy { dst, src, .. } => {
             graph.moves.push((dst, src, weight as f32));
             Some(src)
         }
@@ -367,9 +367,9 @@ fn rewrite(func: &mut Mfunc, alias: &[u32], colours: &[Option<u8>]) {
         V(colours[find(alias, v.0) as usize].unwrap_or_default().into())
     });
     for block in &mut func.blocks {
-        block
-            .insts
-            .retain(|inst| !matches!(inst.op, Mop::Mov { dst, src } | Mop::Copy { dst, src } if dst == src));
+        block.insts.retain(
+            |inst| !matches!(inst.op, Mop::Mov { dst, src } | Mop::Copy { dst, src, .. } if dst == src),
+        );
     }
 }
 
@@ -378,9 +378,9 @@ fn map_registers(func: &mut Mfunc, f: impl Fn(V) -> V) {
         for inst in &mut block.insts {
             inst.op.visit_mut(|v, _| *v = f(*v));
         }
-        block
-            .insts
-            .retain(|inst| !matches!(inst.op, Mop::Mov { dst, src } | Mop::Copy { dst, src } if dst == src));
+        block.insts.retain(
+            |inst| !matches!(inst.op, Mop::Mov { dst, src } | Mop::Copy { dst, src, .. } if dst == src),
+        );
         block.term.visit_mut(|v| *v = f(*v));
     }
     for param in &mut func.params {

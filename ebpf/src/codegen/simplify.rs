@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::width;
 use crate::ir::*;
 use crate::vm::{binary, compare};
 
@@ -91,7 +92,7 @@ impl Pass {
     /// How many low bits of a value may be set.
     fn width(&self, operand: Operand) -> u32 {
         match operand {
-            Operand::Imm(value) => 64 - value.leading_zeros(),
+            Operand::Imm(value) => width::of_immediate(value),
             Operand::Reg(r) => self.bits[r.0 as usize],
         }
     }
@@ -153,7 +154,7 @@ impl Pass {
             }
         }
         if self.once(dst) {
-            self.bits[dst.0 as usize] = self.result_width(op);
+            self.bits[dst.0 as usize] = width::of_result(op, |operand| self.width(operand));
         }
     }
 
@@ -315,48 +316,6 @@ impl Pass {
                 src: Operand::Reg(at),
             };
             self.changed = true;
-        }
-    }
-
-    /// How many low bits of an operation's result may be set.
-    fn result_width(&self, op: &Op) -> u32 {
-        let of = |operand: Operand| self.width(operand);
-        match *op {
-            Op::Mov { src, .. } => of(src),
-            Op::Bin {
-                op: bin, width, a, b, ..
-            } => {
-                let (a, limit) = (of(Operand::Reg(a)), if width == Width::W32 { 32 } else { 64 });
-                let bits = match (bin, b) {
-                    (BinOp::And, b) => a.min(of(b)),
-                    (BinOp::Or | BinOp::Xor, b) => a.max(of(b)),
-                    (BinOp::Shr, Operand::Imm(n)) => a.min(limit).saturating_sub(n as u32 % limit),
-                    (BinOp::Shl, Operand::Imm(n)) => a + n as u32 % limit,
-                    (BinOp::Add, b) => a.max(of(b)) + 1,
-                    (BinOp::Mul, b) => a + of(b),
-                    (BinOp::Div | BinOp::Mod, _) => a,
-                    _ => 64,
-                };
-                bits.min(limit)
-            }
-            Op::Neg {
-                width: Width::W32, ..
-            } => 32,
-            Op::Swap { size, .. } => size.bytes() * 8,
-            Op::Extend {
-                size,
-                signed: false,
-                src,
-                ..
-            } => of(Operand::Reg(src)).min(size.bytes() * 8),
-            Op::Load {
-                size, signed: false, ..
-            }
-            | Op::KernelLoad {
-                size, signed: false, ..
-            }
-            | Op::PacketLoad { size, .. } => size.bytes() * 8,
-            _ => 64,
         }
     }
 

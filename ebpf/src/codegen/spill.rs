@@ -171,22 +171,24 @@ impl Spiller {
                 (Some(Home::Slot(a)), Some(Home::Slot(b))) if a == b => return,
                 _ => {}
             },
-            Mop::Copy { dst, src } => match (self.homes.get(dst).cloned(), self.homes.get(src).cloned()) {
-                (None, Some(home)) => return self.load(*dst, home),
-                (Some(Home::Slot(frame)), None) => {
-                    // What is stored keeps what the verifier knows of where it came from.
-                    self.push(Mop::Alu {
-                        code: op::ADD,
-                        signed: false,
-                        wide: true,
-                        dst: *src,
-                        src: Src::Imm(0),
-                    });
-                    return self.store(frame, *src);
+            Mop::Copy { dst, src, .. } => {
+                match (self.homes.get(dst).cloned(), self.homes.get(src).cloned()) {
+                    (None, Some(home)) => return self.load(*dst, home),
+                    (Some(Home::Slot(frame)), None) => {
+                        // What is stored keeps what the verifier knows of where it came from.
+                        self.push(Mop::Alu {
+                            code: op::ADD,
+                            signed: false,
+                            wide: true,
+                            dst: *src,
+                            src: Src::Imm(0),
+                        });
+                        return self.store(frame, *src);
+                    }
+                    (Some(Home::Slot(a)), Some(Home::Slot(b))) if a == b => return,
+                    _ => {}
                 }
-                (Some(Home::Slot(a)), Some(Home::Slot(b))) if a == b => return,
-                _ => {}
-            },
+            }
             Mop::Const { dst, value } => {
                 if let (Some(Home::Slot(frame)), Ok(value)) = (self.homes.get(dst), i32::try_from(*value)) {
                     let op = Mop::Store {

@@ -1,5 +1,5 @@
 //! The lab's tests: the scripts in `tests/lab`, all of a kernel's in one boot; those that ask for the counting clock
-//! in a second one.
+//! in a second one, beside the first.
 //!
 //! The guest's side is `xtask/guest/run-tests`, which reports line by line, so that a guest that dies half-way
 //! leaves what it had said; the scripts that had no turn then count as failed.
@@ -13,7 +13,7 @@ use crate::setup::{Lab, progress};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most that a script may take where its head says nothing, in seconds.
 const TIMEOUT: u64 = 120;
@@ -115,41 +115,54 @@ pub fn tests(binary: &Path, kernels: &[Kernel], filter: &str, report: &mut Repor
         }
     };
     let (lab, images, files, scripts) = (&lab, &images, &files[..], &scripts[..]);
-    for group in kernels.chunks(if cores >= CORES_FOR_TWO { 2 } else { 1 }) {
-        let outcomes: Vec<Vec<Ended>> = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
+        // What the counting clock shows, no other guest can change: these run beside the others.
+        let counting = scope.spawn(move || {
+            let boot = |&kernel| (kernel, run(lab, images, kernel, files, scripts, true));
+            kernels.iter().map(boot).collect::<Vec<_>>()
+        });
+        for group in kernels.chunks(if cores >= CORES_FOR_TWO { 2 } else { 1 }) {
             let guests: Vec<_> = group
                 .iter()
-                .map(|&kernel| scope.spawn(move || run(lab, images, kernel, files, scripts)))
+                .map(|&kernel| scope.spawn(move || run(lab, images, kernel, files, scripts, false)))
                 .collect();
-            guests
-                .into_iter()
-                .map(|guest| guest.join().expect("a guest's thread does not panic"))
-                .collect()
-        });
-        for (&kernel, ended) in group.iter().zip(outcomes) {
-            report.suite(&format!("lab {kernel} ({})", images.kernel(kernel)?.release));
-            for script in scripts {
-                if let Some(reason) = script.skips(kernel) {
-                    report.add(&script.name, Status::Skipped(reason.to_owned()));
+            for (&kernel, guest) in group.iter().zip(guests) {
+                report.suite(&format!("lab {kernel} ({})", images.kernel(kernel)?.release));
+                if let Some((scripts, outcome)) = guest.join().expect("a guest's thread does not panic") {
+                    add(report, &scripts, outcome);
                 }
-            }
-            for (scripts, outcome) in ended {
-                let (stdout, end) = match outcome {
-                    Ok(outcome) => {
-                        let complaints = String::from_utf8_lossy(&outcome.stderr).into_owned();
-                        let end = outcome.result.map_err(|why| format!("{why}\n{complaints}"));
-                        (String::from_utf8_lossy(&outcome.stdout).into_owned(), end)
+                for script in scripts {
+                    if let Some(reason) = script.skips(kernel) {
+                        report.add(&script.name, Status::Skipped(reason.to_owned()));
                     }
-                    Err(error) => (String::new(), Err(format!("{error:#}"))),
-                };
-                let wanted: Vec<&str> = scripts.iter().map(|script| script.name.as_str()).collect();
-                for (name, status) in read(&stdout, &wanted, end.err().as_deref()) {
-                    report.add(&name, status);
                 }
             }
         }
+        for (kernel, ended) in counting.join().expect("a guest's thread does not panic") {
+            if let Some((scripts, outcome)) = ended {
+                let release = &images.kernel(kernel)?.release;
+                report.suite(&format!("lab {kernel} ({release}), by the counting clock"));
+                add(report, &scripts, outcome);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Adds what a boot's scripts reported.
+fn add(report: &mut Report, scripts: &[&Script], outcome: Result<Outcome>) {
+    let (stdout, end) = match outcome {
+        Ok(outcome) => {
+            let complaints = String::from_utf8_lossy(&outcome.stderr).into_owned();
+            let end = outcome.result.map_err(|why| format!("{why}\n{complaints}"));
+            (String::from_utf8_lossy(&outcome.stdout).into_owned(), end)
+        }
+        Err(error) => (String::new(), Err(format!("{error:#}"))),
+    };
+    let wanted: Vec<&str> = scripts.iter().map(|script| script.name.as_str()).collect();
+    for (name, status) in read(&stdout, &wanted, end.err().as_deref()) {
+        report.add(&name, status);
     }
-    Ok(())
 }
 
 fn find_scripts(filter: &str) -> Result<Result<Vec<Script>, String>> {
@@ -176,28 +189,31 @@ fn find_scripts(filter: &str) -> Result<Result<Vec<Script>, String>> {
 /// A boot's scripts, and how it ended.
 type Ended<'a> = (Vec<&'a Script>, Result<Outcome>);
 
-/// Runs the scripts that want this kernel: one boot for each clock that they ask for.
+/// Runs the scripts that want this kernel and this clock, in one boot; none if there are none.
 fn run<'a>(
     lab: &Lab,
     images: &Images,
     kernel: Kernel,
     files: &[(PathBuf, PathBuf)],
     scripts: &'a [Script],
-) -> Vec<Ended<'a>> {
-    let mut ended = Vec::new();
-    for counting in [false, true] {
-        let wanted: Vec<&Script> = scripts
-            .iter()
-            .filter(|script| script.skips(kernel).is_none() && script.counting == counting)
-            .collect();
-        if !wanted.is_empty() {
-            let clock = if counting { ", by the counting clock" } else { "" };
-            progress(&format!("the lab's tests on kernel {kernel}{clock}"));
-            let outcome = boot(lab, images, kernel, &job(files, &wanted, counting));
-            ended.push((wanted, outcome));
-        }
+    counting: bool,
+) -> Option<Ended<'a>> {
+    let wanted: Vec<&Script> = scripts
+        .iter()
+        .filter(|script| script.skips(kernel).is_none() && script.counting == counting)
+        .collect();
+    if wanted.is_empty() {
+        return None;
     }
-    ended
+    let clock = if counting { ", by the counting clock" } else { "" };
+    progress(&format!("the lab's tests on kernel {kernel}{clock}"));
+    let started = Instant::now();
+    let outcome = boot(lab, images, kernel, &job(files, &wanted, counting));
+    let took = started.elapsed().as_secs();
+    progress(&format!(
+        "the lab's tests on kernel {kernel}{clock} took {took} s"
+    ));
+    Some((wanted, outcome))
 }
 
 fn job(files: &[(PathBuf, PathBuf)], scripts: &[&Script], counting: bool) -> Job {

@@ -1,5 +1,5 @@
 # Journeys explain themselves: the five questions about a DNS query, asked of recordings, and what ktrail knows of functions.
-# timeout: 300
+# timeout: 600
 . /lab/tests/lib.sh
 
 good=/tmp/good.ktrail
@@ -103,6 +103,42 @@ check "--caller names who called" shows ' ip_rcv .*<- [a-z_]+'
 ktrail trace --show skb.dev.mtv -- true 2>/tmp/notices
 check "a field that isn't there is refused, with the way out" \
     sh -c "[ $? = 2 ] && grep -q 'struct net_device of this kernel has no field \"mtv\"; did you mean \"mtu\"?' /tmp/notices"
+
+# What runs on the packet's behalf without taking it: the far side looks up the route of what comes in.
+routing='ip_rcv|ip_route_input_noref|ip_route_input_slow'
+beneath() {
+    in_ns client ktrail trace --func "$functions|$routing" --beneath fib_table_lookup "$@" \
+        -- dig +tries=1 +time=1 @8.8.8.8 example.com 2>/tmp/notices
+}
+call() { grep '"name":"fib_table_lookup"' /tmp/beneath.json | grep -Eq "$1" || { cat /tmp/beneath.json; return 1; }; }
+check "a run with a function beneath is recorded" beneath --record /tmp/beneath.ktrail --filter "$filter" >/tmp/summary
+cat /tmp/notices
+ktrail show /tmp/beneath.ktrail >/tmp/shown
+ktrail show /tmp/beneath.ktrail --output json >/tmp/beneath.json
+check "it is indented, with what it returned" shows '^[a-z|]+ .*    fib_table_lookup +returned 0 after [0-9.]+ us'
+check "it ran beneath the function that looks up the route" \
+    call '"sign":\{"kind":"ran","under":\{"kind":"function","name":"ip_route_input_(slow|noref)".*"returned":0,'
+check "every call has returned" grep -q '"calls_unreturned":0,' /tmp/beneath.json
+check "calls don't change how the packet ends" shows '=> delivered to dnsmasq'
+# The sender looks up its route before there is a packet, and other packets' routes are looked up, too.
+beneath --output json --filter 'udp and port 9' >/tmp/beneath.json
+check "what runs for no followed packet is not shown" grep -q '"packets":0,"events":0,"events_produced":0,' /tmp/beneath.json
+if kernel_at_least 6.12; then
+    beneath --backend kprobe --output json --filter "$filter" >/tmp/beneath.json
+    check "it is the same by probes at entry and return" \
+        call '"under":\{"kind":"function","name":"ip_route_input_(slow|noref)".*"returned":0,'
+else
+    skip "it is the same by probes at entry and return" "this kernel has no other way (6.10+)"
+fi
+refused() {
+    local code=0
+    ktrail trace --beneath "$1" -- true 2>/tmp/notices || code=$?
+    [ $code = "$2" ] && grep -q "$3" /tmp/notices || { echo "exit code $code"; cat /tmp/notices; return 1; }
+}
+check "a function that isn't there is refused with a suggestion" refused fib_table_lokup 2 'did you mean "fib_table_lookup"?'
+check "one that takes packets is in journeys anyway" refused ip_rcv 2 'it takes a packet'
+check "one that can't be probed says why" refused do_syscall_64 1 "it can't be probed on this kernel: "
+
 if kernel_at_least 6.12 && modprobe openvswitch; then
     check "subsystems' drop reasons have names" sh -c "ktrail explain --reasons | grep -q '  OVS_DROP_LAST_ACTION'"
 else

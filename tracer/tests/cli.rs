@@ -54,6 +54,20 @@ fn an_unknown_place_is_named() {
 }
 
 #[test]
+fn what_runs_beneath_is_not_known_without_the_stack() {
+    for backend in ["tracepoint", "tracing-multi"] {
+        let output = trace(&[
+            "--backend",
+            backend,
+            "--beneath",
+            "fib_table_lookup,dst_alloc",
+            "udp",
+        ]);
+        assert_refused(&output, 2, &["--beneath", backend, "use kprobe-multi or kprobe"]);
+    }
+}
+
+#[test]
 fn a_command_that_does_not_exist_is_found_before_anything_is_attached() {
     let output = Command::new(KTRAIL)
         .args(["trace", "udp", "--", "no-such-command"])

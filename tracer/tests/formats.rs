@@ -95,8 +95,14 @@ fn json_is_as_its_schema_says() {
         })
         .collect();
     // Made-up journeys with what the recordings lack.
-    let golden = ["journey.json", "busy-live.json", "rules.json", "on-request.json"]
-        .map(|name| root.join("tests/golden").join(name));
+    let golden = [
+        "journey.json",
+        "busy-live.json",
+        "rules.json",
+        "on-request.json",
+        "beneath.json",
+    ]
+    .map(|name| root.join("tests/golden").join(name));
     let made = files.clone();
     files.extend(golden);
     let schema = root.join("../docs/json.schema.json");

@@ -6,6 +6,7 @@ use ktrail::kernel::maps::Maps;
 use ktrail::kernel::program::{LoadOptions, load};
 use ktrail::trace::extras::{self, Extras};
 use ktrail::trace::offsets::Offsets;
+use ktrail::trace::program::beneath::{self, Moment};
 use ktrail::trace::program::{self, Limits, Only, Place, Role, Rules, SkbArg, Spec, maps};
 use ktrail_ebpf::codegen::{self, PacketAccess};
 use ktrail_ebpf::filter::{self, Env};
@@ -58,6 +59,7 @@ fn every_role_passes_the_verifier() {
     let limits = Limits {
         ring: 1 << 16,
         follow: 64,
+        calls: 64,
     };
     let field = |path| extras::field(&btf, path).unwrap_or_else(|e| panic!("{e}"));
     let full = Extras {
@@ -72,7 +74,11 @@ fn every_role_passes_the_verifier() {
         stack: 16,
     };
     let shared = Maps::create(&maps(limits)).expect("maps");
-    for (text, extras) in [("", full), ("udp and dst 8.8.8.8 and port 53", Extras::default())] {
+    let cases = [
+        ("", full, None),
+        ("udp and dst 8.8.8.8 and port 53", Extras::default(), Some(32)),
+    ];
+    for (text, extras, task_stack) in cases {
         let Ok(filter) = filter::parse(text, &Env::default()) else {
             continue;
         };
@@ -97,17 +103,24 @@ fn every_role_passes_the_verifier() {
                             offsets: &offsets,
                             limits,
                             extras: &extras,
+                            task_stack,
                             get_func_ip: features.codegen.get_func_ip,
                         };
-                        let program = program::build("test", &spec);
-                        let options = codegen::Options {
-                            packet: PacketAccess::KernelRead,
-                            features: &features.codegen,
-                        };
-                        let object = codegen::generate(&program, &options)
-                            .unwrap_or_else(|e| panic!("{text:?} {role:?}: {e}"));
-                        load(&object, &shared, &LoadOptions::default())
-                            .unwrap_or_else(|e| panic!("{text:?} {role:?} {place:?}: {e}\n{}", e.log));
+                        let mut programs = vec![program::build("test", &spec)];
+                        if role == Role::Pass {
+                            let moments = [Moment::Entry, Moment::Return];
+                            programs.extend(moments.map(|moment| beneath::build("test", &spec, moment)));
+                        }
+                        for program in programs {
+                            let options = codegen::Options {
+                                packet: PacketAccess::KernelRead,
+                                features: &features.codegen,
+                            };
+                            let object = codegen::generate(&program, &options)
+                                .unwrap_or_else(|e| panic!("{text:?} {role:?}: {e}"));
+                            load(&object, &shared, &LoadOptions::default())
+                                .unwrap_or_else(|e| panic!("{text:?} {role:?} {place:?}: {e}\n{}", e.log));
+                        }
                     }
                 }
             }

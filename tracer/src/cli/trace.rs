@@ -16,6 +16,7 @@ use super::{Color, Usage, rendering};
 use crate::kernel::firewall::{Chain, Firewall};
 use crate::kernel::places;
 use crate::kernel::time::WallClock;
+use crate::trace::beneath::{self, Function, Unfit};
 use crate::trace::extras::{self, Extras};
 use crate::trace::program::{Limits, Only};
 use crate::trace::reasons::{self, Enumerators};
@@ -78,6 +79,11 @@ pub struct Args {
     /// Show the functions that led to each function
     #[arg(long)]
     stack: bool,
+
+    /// Also show these functions, which take no packet, where they run on behalf of a followed one, with what they return;
+    /// separated by commas, or given more than once
+    #[arg(long, value_name = "FUNC", value_delimiter = ',')]
+    beneath: Vec<String>,
 
     #[command(flatten)]
     rendering: rendering::Rendering,
@@ -170,6 +176,20 @@ impl Args {
         })
     }
 
+    /// The functions that are to be seen beneath the packets' own.
+    fn beneath(&self, kernel: &Kernel) -> anyhow::Result<Vec<Function>> {
+        if self.beneath.is_empty() {
+            return Ok(vec![]);
+        }
+        if let Some(lacking) = &kernel.no_addresses {
+            return Err(lacking.clone().into());
+        }
+        beneath::find(kernel, self.backend.map(Backend::from), &self.beneath).map_err(|unfit| match unfit {
+            Unfit::NotProbeable { .. } => unfit.into(),
+            _ => Usage(unfit.to_string()).into(),
+        })
+    }
+
     fn func(&self) -> anyhow::Result<Option<Regex>> {
         let Some(text) = &self.func else {
             return Ok(None);
@@ -199,19 +219,31 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         .into());
     }
 
+    let backend = args.backend.map(Backend::from);
+    if let Some(backend) = backend.filter(|backend| !args.beneath.is_empty() && !backend.knows_stack()) {
+        return Err(Usage(format!(
+            "--beneath and --backend {}: it does not know the stack, which tells what runs beneath; use kprobe-multi or kprobe",
+            backend.name()
+        ))
+        .into());
+    }
+
     let progress = Terminal::new();
     let kernel = Kernel::read()?;
     let extras = args.extras(&kernel.btf)?;
+    let beneath = args.beneath(&kernel)?;
     let request = Request {
         filter: &filter,
         only,
-        backend: args.backend.map(Backend::from),
+        backend,
         func: func.as_ref(),
         limits: Limits {
             ring: args.ring_size * 1024,
             follow: FOLLOW,
+            calls: if beneath.is_empty() { 0 } else { CALLS },
         },
         extras: &extras,
+        beneath: &beneath,
         // The command is what makes the packets: it can wait.
         all_first: !args.command.is_empty() || args.count.is_some(),
         empty: args.empty,
@@ -295,6 +327,9 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
 
 /// How many skbs can be followed at once.
 const FOLLOW: u32 = 16384;
+
+/// How many stacks that packets are handled on, and calls beneath their functions, can be told apart at once.
+const CALLS: u32 = 4096;
 
 /// Return addresses in a stack.
 const STACK: u32 = 32;

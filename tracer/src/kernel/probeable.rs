@@ -240,7 +240,18 @@ impl Rules {
     /// Ask the running kernel about everything that takes an skb. `kprobes`: whether the kprobe blacklist counts (it
     /// does not bind kprobe-multi). `bounded`: functions whose [`Rules::extents`] will be asked for.
     pub fn load(btf: &KernelBtf, features: &Features, kprobes: bool, bounded: &[&str]) -> Rules {
-        let names = btf.skb_functions().iter().map(|f| f.name.as_str());
+        Rules::load_for(btf, features, kprobes, btf.skb_functions(), bounded)
+    }
+
+    /// The same about these functions.
+    pub fn load_for(
+        btf: &KernelBtf,
+        features: &Features,
+        kprobes: bool,
+        functions: &[SkbFunction],
+        bounded: &[&str],
+    ) -> Rules {
+        let names = functions.iter().map(|f| f.name.as_str());
         match locate(btf, features, names, bounded) {
             Some(located) => Rules {
                 located: Some(located),

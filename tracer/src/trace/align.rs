@@ -1,8 +1,8 @@
 //! Two journeys side by side: what they have in common, and where they part.
 //!
 //! Compared are the functions that the packet itself passed, in their order: those of the copy that tells its fate and of
-//! what that was made from. Left out is what says nothing about the way: helpers, freeing, and a driver's answer, which
-//! comes at any time.
+//! what that was made from. Left out is what says nothing about the way: helpers, freeing, functions beneath, and a
+//! driver's answer, which comes at any time.
 
 use super::event::{PointKind, Sign};
 use super::journey::{Fate, Journey};
@@ -84,7 +84,10 @@ pub fn way(journey: &Journey, names: &Names) -> Vec<Stop> {
         };
         line.contains(&step.copy)
             && names.shows(step.event.point)
-            && !matches!(step.event.sign, Sign::Transmitted { .. } | Sign::Freed)
+            && !matches!(
+                step.event.sign,
+                Sign::Transmitted { .. } | Sign::Freed | Sign::Ran { .. }
+            )
             && !(point.kind == PointKind::Function && names.layer(step.event.point).name() == "skb")
             && !matches!(roles::role(point), Role::Aside | Role::Release)
     };

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::beneath::Returns;
 use super::event::{Event, Hook, Packet, PointId, Rule, Sign, Tuple};
 use super::extras::Extras;
 use super::record::{self, Record, SignCode};
@@ -15,6 +16,66 @@ pub enum BadRecord {
     /// It says something that this decoder doesn't know.
     #[error("a report has the unknown sign {0}")]
     Sign(u64),
+}
+
+fn number(bytes: &[u8], field: Record) -> u64 {
+    let at = field.offset() as usize;
+    let mut word = [0; 8];
+    let size = field.size().bytes() as usize;
+    word[..size].copy_from_slice(&bytes[at..at + size]);
+    u64::from_le_bytes(word)
+}
+
+fn text(bytes: &[u8], (at, len): (u32, u32)) -> Vec<u8> {
+    let bytes = &bytes[at as usize..(at + len) as usize];
+    bytes.split(|&b| b == 0).next().unwrap_or_default().to_vec()
+}
+
+/// Decode the report of a call beneath a packet's function, which has a size of its own. `place` finds the point of a
+/// probed address; `returns` knows what the function at a point returns.
+///
+/// # Errors
+/// See [`BadRecord`].
+pub fn decode_beneath(
+    bytes: &[u8],
+    place: impl Fn(u64) -> Option<PointId>,
+    returns: impl Fn(PointId) -> Returns,
+) -> Result<Event, BadRecord> {
+    if bytes.len() != record::BENEATH_SIZE as usize {
+        return Err(BadRecord::Size(bytes.len()));
+    }
+    let number = |field| number(bytes, field);
+    let sign = number(Record::Sign);
+    if sign != SignCode::Ran as u64 {
+        return Err(BadRecord::Sign(sign));
+    }
+    let point = PointId(number(Record::Point) as u32);
+    // A point's number, or an address.
+    let under = number(Record::Ip);
+    let under = match u32::try_from(under) {
+        Ok(number) => PointId(number),
+        Err(_) => place(under).unwrap_or(PointId(record::NO_POINT)),
+    };
+    Ok(Event {
+        time: number(Record::Time),
+        journey: number(Record::Journey),
+        skb: number(Record::Skb),
+        point,
+        cpu: number(Record::Cpu) as u32,
+        pid: (number(Record::PidTgid) >> 32) as u32,
+        tid: number(Record::PidTgid) as u32,
+        comm: text(bytes, record::COMM),
+        packet: None,
+        sign: Sign::Ran {
+            under,
+            returned: returns(point).value(number(Record::Extra0)),
+            took: number(Record::Extra1),
+        },
+        hook: None,
+        rule: None,
+        shown: vec![],
+        stack: vec![],
+    })
 }
 
 /// Decode a report that carries `extras`. `place` finds the point of a probed address; `read` says whether code at an address gives data
@@ -32,17 +93,8 @@ pub fn decode(
     if ![0, record::HOOK_SIZE, record::RULE_SIZE].contains(&size.wrapping_sub(record::SIZE)) {
         return Err(BadRecord::Size(bytes.len()));
     }
-    let number = |field: Record| {
-        let at = field.offset() as usize;
-        let mut word = [0; 8];
-        let size = field.size().bytes() as usize;
-        word[..size].copy_from_slice(&bytes[at..at + size]);
-        u64::from_le_bytes(word)
-    };
-    let text = |(at, len): (u32, u32)| {
-        let bytes = &bytes[at as usize..(at + len) as usize];
-        bytes.split(|&b| b == 0).next().unwrap_or_default().to_vec()
-    };
+    let number = |field| number(bytes, field);
+    let text = |place| text(bytes, place);
     let first = number(Record::Extra0);
     let sign = match number(Record::Sign) {
         n if n == SignCode::Passed as u64 => Sign::Passed,
@@ -220,6 +272,49 @@ mod tests {
                 assert_eq!(t.ports.is_some(), len >= 24, "{len} bytes");
             }
         }
+    }
+
+    #[test]
+    fn decodes_calls_beneath() {
+        let mut bytes = [0u8; record::BENEATH_SIZE as usize];
+        let mut put = |field: Record, value: u64| {
+            let size = field.size().bytes() as usize;
+            bytes[field.offset() as usize..][..size].copy_from_slice(&value.to_le_bytes()[..size]);
+        };
+        put(Record::Sign, SignCode::Ran as u64);
+        put(Record::Point, 3);
+        put(Record::Extra0, 0xffff_fff5);
+        put(Record::Extra1, 640);
+        let returns = |_| Returns::Number {
+            size: 4,
+            signed: true,
+        };
+        let under = |bytes: &[u8]| {
+            let event = decode_beneath(bytes, |ip| (ip > 0xffff_0000_0000).then_some(PointId(9)), returns);
+            let Sign::Ran {
+                under,
+                returned,
+                took,
+            } = event.unwrap().sign
+            else {
+                panic!("no call")
+            };
+            assert_eq!(
+                (returned, took),
+                (super::super::event::Returned::Signed(-11), 640)
+            );
+            under
+        };
+        for (at, point) in [
+            (5_u64, 5),
+            (0xffff_8100_0000_0000, 9),
+            (1 << 40, record::NO_POINT),
+        ] {
+            bytes[Record::Ip.offset() as usize..][..8].copy_from_slice(&at.to_le_bytes());
+            assert_eq!(under(&bytes), PointId(point));
+        }
+        let short = decode_beneath(&bytes[1..], |_| None, returns);
+        assert_eq!(short, Err(BadRecord::Size(record::BENEATH_SIZE as usize - 1)));
     }
 
     #[test]

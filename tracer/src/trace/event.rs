@@ -169,4 +169,36 @@ pub enum Sign {
     },
     /// Its memory went back; nothing follows for this skb in this journey.
     Freed,
+    /// The packet isn't here: a function that takes none ran on its behalf. The event's time is the function's entry.
+    Ran {
+        /// The function of the packet's beneath which it ran: the last that the packet passed on that stack, or, if that
+        /// has returned, the outermost.
+        under: PointId,
+        /// What it returned.
+        returned: Returned,
+        /// How long it took, in nanoseconds.
+        took: u64,
+    },
+}
+
+impl Sign {
+    /// It is about a function that ran on the packet's behalf, not about the packet.
+    pub fn is_beneath(self) -> bool {
+        matches!(self, Sign::Ran { .. })
+    }
+}
+
+/// What a function returned, as far as its type is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Returned {
+    /// Nothing: `void`, or more than a register holds.
+    Nothing,
+    /// `bool`.
+    Truth(bool),
+    /// A number that may be negative.
+    Signed(i64),
+    /// One that can't.
+    Unsigned(u64),
+    /// An address, or what has no known type.
+    Address(u64),
 }

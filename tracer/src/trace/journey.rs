@@ -209,6 +209,9 @@ impl Journeys {
         self.totals.events += 1;
         self.close_due();
         let id = event.journey;
+        if event.sign.is_beneath() {
+            return self.beneath(event);
+        }
         let role = self
             .roles
             .get(event.point.0 as usize)
@@ -244,6 +247,28 @@ impl Journeys {
         }
         let before = open.journey.cut;
         open.journey.keep(Step { event, copy, of }, &limits);
+        let open = &self.open[&id];
+        self.totals.cut += open.journey.cut - before;
+        Some((open.journey.number, open.journey.latest(time)))
+    }
+
+    /// Takes a call on behalf of a packet, which says nothing of where that is or of how it ends.
+    fn beneath(&mut self, event: Event) -> Option<(u64, &Step)> {
+        let (id, time, limits) = (event.journey, event.time, self.limits);
+        let Some(open) = self.open.get_mut(&id) else {
+            self.totals.stray += 1;
+            return None;
+        };
+        let copy = open.at.get(&event.skb).copied().unwrap_or_default();
+        let before = open.journey.cut;
+        open.journey.keep(
+            Step {
+                event,
+                copy,
+                of: None,
+            },
+            &limits,
+        );
         let open = &self.open[&id];
         self.totals.cut += open.journey.cut - before;
         Some((open.journey.number, open.journey.latest(time)))

@@ -43,7 +43,8 @@ impl Layers {
     pub fn shares(&self, journey: &Journey) -> Vec<Share> {
         let mut shares: Vec<Share> = vec![];
         let (mut layer, mut waiting) = (Layer::OTHER, None);
-        let steps: Vec<_> = journey.steps().collect();
+        let steps = journey.steps().filter(|step| !step.event.sign.is_beneath());
+        let steps: Vec<_> = steps.collect();
         for (number, pair) in (1..).zip(steps.windows(2)) {
             let point = pair[0].event.point.0;
             let own = self.layer(point);

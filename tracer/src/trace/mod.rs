@@ -1,6 +1,7 @@
 //! Following packets: scan, program, events, journeys, renderers.
 
 pub mod align;
+pub mod beneath;
 pub mod decode;
 pub mod event;
 pub mod extras;

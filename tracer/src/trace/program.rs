@@ -11,6 +11,7 @@
 //!
 //! Deliberately absent: where programs are attached ([`super::plan`]) and how reports read ([`super::decode`]).
 
+pub mod beneath;
 mod extras;
 mod netfilter;
 mod report;
@@ -50,6 +51,8 @@ pub struct Limits {
     pub ring: u32,
     /// How many skbs can be followed at once.
     pub follow: u32,
+    /// How many stacks and calls [`beneath`] can be told apart; 0 where nobody asks.
+    pub calls: u32,
 }
 
 /// The maps that all programs of a run share.
@@ -61,12 +64,18 @@ pub fn maps(limits: Limits) -> Vec<MapDecl> {
         value_size,
         max_entries,
     };
-    vec![
+    let mut maps = vec![
         map("events", MapKind::RingBuf, 0, 0, limits.ring),
         map("follow", MapKind::Hash, 8, FOLLOW_SIZE, limits.follow),
         map("state", MapKind::Array, 4, STATE_SIZE, 1),
         map("stats", MapKind::PercpuArray, 4, Stat::COUNT * 8, 1),
-    ]
+    ];
+    if limits.calls > 0 {
+        use beneath::{ACTIVE_SIZE, CALLS_SIZE};
+        maps.push(map("active", MapKind::LruHash, 8, ACTIVE_SIZE, limits.calls));
+        maps.push(map("calls", MapKind::Hash, 8, CALLS_SIZE, limits.calls));
+    }
+    maps
 }
 
 /// The counters in the one value of the per-CPU map `stats`, 8 bytes each.
@@ -82,11 +91,15 @@ pub enum Stat {
     Unfollowed = 3,
     /// Followed addresses that turned out to be another packet's by now.
     Reused = 4,
+    /// Calls beneath a followed packet's functions.
+    Calls = 5,
+    /// Those whose return was seen.
+    Returns = 6,
 }
 
 impl Stat {
     /// How many there are.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 7;
 }
 
 /// Where a program finds the packet among the arguments of what it is attached to.
@@ -236,6 +249,8 @@ pub struct Spec<'a> {
     pub limits: Limits,
     /// What reports carry on request.
     pub extras: &'a Extras,
+    /// Where `struct task_struct` keeps its stack, if it is to be known what runs beneath.
+    pub task_stack: Option<u32>,
     /// `bpf_get_func_ip` exists, for [`Place::Ip`].
     pub get_func_ip: bool,
 }
@@ -432,12 +447,22 @@ impl<'a> Body<'a> {
         self.b.jump(unknown);
 
         self.b.switch_to(unknown);
+        if let Some(task_stack) = self.beneath() {
+            self.make_way(task_stack);
+        }
         // A pointer to a pointer may point to one that isn't set yet: whatever the stack held before.
         if self.spec.starts && self.spec.role.starts() && !self.spec.skb.indirect {
             self.filter_and_start(report);
         } else {
             self.b.jump(self.out);
         }
+    }
+
+    /// Where a task's stack is, if it is to be known what runs beneath this program's functions.
+    fn beneath(&self) -> Option<u32> {
+        self.spec
+            .task_stack
+            .filter(|_| self.spec.kind == ProgramKind::Kprobe)
     }
 
     fn load_head(&mut self) {

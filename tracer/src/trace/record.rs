@@ -55,6 +55,10 @@ pub const RULE_TABLE: (u32, u32) = (SIZE + 16, 32);
 /// Offset and size of the chain's name, NUL-terminated; empty if not known.
 pub const RULE_CHAIN: (u32, u32) = (SIZE + 48, 32);
 
+/// Bytes of the report of a call beneath a packet's function: what is before the packet's state. [`Record::Ip`] is the
+/// function's point or address then.
+pub const BENEATH_SIZE: u32 = STATE;
+
 /// In [`Record::Conntrack`]: connection tracking has not seen the packet.
 pub const NO_CONNTRACK: u64 = 0xff;
 
@@ -162,6 +166,8 @@ pub enum SignCode {
     Consumed = 6,
     /// Freed.
     Freed = 7,
+    /// A call beneath a function of the packet's: what it returned in the first value, nanoseconds in the second.
+    Ran = 8,
 }
 
 impl From<SignCode> for i64 {

@@ -12,9 +12,10 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::decode::decode;
+use super::decode::{decode, decode_beneath};
 use super::pipeline::{Pace, Pipeline};
 use super::program::Stat;
+use super::record;
 use super::recording::Recorder;
 use super::render::Renderer;
 use super::session::{Coverage, Session};
@@ -154,7 +155,11 @@ impl Run<'_> {
             ..
         } = self;
         *delivered += session.read(max, |bytes, places| {
-            match decode(bytes, &places.extras, |ip| places.find(ip), |ip| places.reads(ip)) {
+            let event = match bytes.len() == record::BENEATH_SIZE as usize {
+                true => decode_beneath(bytes, |ip| places.find(ip), |point| places.returns(point)),
+                false => decode(bytes, &places.extras, |ip| places.find(ip), |ip| places.reads(ip)),
+            };
+            match event {
                 Ok(event) => pipeline.push(event),
                 Err(_) => *malformed += 1,
             }
@@ -184,6 +189,7 @@ impl Run<'_> {
             unfollowed: self.session.stat(Stat::Unfollowed)?,
             reused: self.session.stat(Stat::Reused)?,
             malformed: self.malformed,
+            unreturned: (self.session.stat(Stat::Calls)?).saturating_sub(self.session.stat(Stat::Returns)?),
         };
         self.pipeline.finish(attached(self.session), counted)?;
         Ok(())

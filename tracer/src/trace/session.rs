@@ -9,6 +9,7 @@
 
 mod starting;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use anyhow::anyhow;
 use ktrail_ebpf::filter::Filter;
 use regex::Regex;
 
+use super::beneath::{Function, Returns};
 use super::event::{Point, PointId};
 use super::extras::Extras;
 use super::offsets::Offsets;
@@ -57,6 +59,11 @@ impl Backend {
         Backend::Tracepoint,
     ];
 
+    /// Programs at functions know the stack that they run on, which [`program::beneath`] needs.
+    pub fn knows_stack(self) -> bool {
+        matches!(self, Backend::KprobeMulti | Backend::Kprobe)
+    }
+
     /// Its name on the command line and in the output.
     pub fn name(self) -> &'static str {
         match self {
@@ -82,6 +89,9 @@ pub struct Request<'a> {
     pub limits: Limits,
     /// What reports carry on request.
     pub extras: &'a Extras,
+    /// Functions to be seen beneath the packets' own. Then [`Limits::calls`] is not 0, and the backend is one by
+    /// kprobes: only they know the stack.
+    pub beneath: &'a [Function],
     /// Start only when everything is attached. Otherwise, where attaching takes the kernel long, it starts with the
     /// functions on packets' usual paths ([`Session::attaching`]).
     pub all_first: bool,
@@ -181,6 +191,7 @@ pub struct Places {
     symbols: Rc<Symbols>,
     /// What reports carry on request.
     pub extras: Extras,
+    returns: HashMap<PointId, Returns>,
 }
 
 impl Places {
@@ -189,6 +200,7 @@ impl Places {
         reading: Option<Vec<Range<u64>>>,
         symbols: Rc<Symbols>,
         extras: Extras,
+        returns: HashMap<PointId, Returns>,
     ) -> Places {
         probed.sort_unstable();
         Places {
@@ -196,7 +208,13 @@ impl Places {
             reading,
             symbols,
             extras,
+            returns,
         }
+    }
+
+    /// What the function at a point returns, if the point is one of [`Request::beneath`].
+    pub fn returns(&self, point: PointId) -> Returns {
+        self.returns.get(&point).copied().unwrap_or_default()
     }
 
     /// Whether the code at `ip` gives packets' data to processes.
@@ -232,6 +250,9 @@ impl Session {
         let mut last = None;
         for backend in Backend::ALL {
             if request.backend.is_some_and(|wanted| wanted != backend) {
+                continue;
+            }
+            if !request.beneath.is_empty() && !backend.knows_stack() {
                 continue;
             }
             let lacking = match (backend, &kernel.no_addresses) {

@@ -1,6 +1,6 @@
 //! Hand-made event lists for tests: what a packet passes, told one attach point at a time.
 
-use super::event::{Event, Hook, Packet, Point, PointId, PointKind, Rule, Sign, Tuple};
+use super::event::{Event, Hook, Packet, Point, PointId, PointKind, Returned, Rule, Sign, Tuple};
 
 /// A list of events in the making. The fields are what the next event will have.
 pub struct Story {
@@ -119,6 +119,23 @@ impl Story {
     pub fn pass(&mut self, labels: &str) -> &mut Self {
         for label in labels.replace(" [", "~[").split_whitespace() {
             self.sign(&label.replace('~', " "), Sign::Passed);
+        }
+        self
+    }
+
+    /// A function runs on the packet's behalf, for 320 ns.
+    pub fn ran(&mut self, label: &str, under: &str, returned: Returned) -> &mut Self {
+        let under = self.point(under);
+        self.sign(
+            label,
+            Sign::Ran {
+                under,
+                returned,
+                took: 320,
+            },
+        );
+        if let Some(event) = self.events.last_mut() {
+            event.packet = None;
         }
         self
     }

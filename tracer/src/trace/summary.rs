@@ -43,6 +43,9 @@ pub struct Counted {
     pub reused: u64,
     /// Reports that could not be decoded, which is a bug.
     pub malformed: u64,
+    /// Calls beneath followed packets' functions whose return was not seen: they have no event.
+    #[serde(default)]
+    pub unreturned: u64,
 }
 
 /// A run's summary. Zero is written as zero.
@@ -120,6 +123,10 @@ impl fmt::Display for Summary {
                 f,
                 "{skbs} lost sight of: the end went unseen and the address was used again"
             )?;
+        }
+        if self.counted.unreturned > 0 {
+            let calls = number(self.counted.unreturned, "call");
+            writeln!(f, "{calls} beneath left out: the return was not seen")?;
         }
         let accounted = self.counted.delivered + totals.lost;
         if self.counted.produced != accounted {

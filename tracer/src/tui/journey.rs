@@ -91,7 +91,7 @@ impl Packet {
             self.cut += 1;
             return false;
         }
-        let (layer, stays) = self.progress.pass(names.layer(event.point));
+        let (layer, stays) = self.progress.pass(event.sign, names.layer(event.point));
         let mut place = format!("cpu {}, {}", event.cpu, words::process(event.pid, &event.comm));
         if step.copy > 0 {
             place.push_str(&format!(", copy {}", step.copy + 1));
@@ -100,7 +100,7 @@ impl Packet {
             layer,
             stays,
             time: event.time as i64 - self.start as i64,
-            label: names.label(event.point),
+            label: words::label(step, names),
             tracepoint: names
                 .point(event.point)
                 .is_some_and(|p| p.kind == PointKind::Tracepoint),

@@ -246,7 +246,7 @@ impl CopyState {
             (self.last, self.last_role) = (event.point, role);
         }
         match event.sign {
-            Sign::Passed | Sign::Cloned { .. } => {}
+            Sign::Passed | Sign::Cloned { .. } | Sign::Ran { .. } => {}
             Sign::Copied => self.read_by(event),
             Sign::Transmitted { code } => self.transmitted(code),
             Sign::Dropped { reason, location } => {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::trace::event::Returned;
 use crate::trace::story::Story;
 
 const TAP: u64 = 0xffff_8880_0000_2000;
@@ -613,4 +614,30 @@ proptest! {
             prop_assert_eq!(step.as_ref(), Some(event));
         }
     }
+}
+
+#[test]
+fn what_runs_beneath_moves_and_ends_nothing() {
+    let mut story = Story::new();
+    story.cross();
+    let before = fate(&story);
+    // Named like a function that would mean something.
+    story.ran("kfree_skbmem", "udp_rcv", Returned::Nothing);
+    assert_eq!(fate(&story), before);
+    story.read();
+    let ended = fate(&story);
+    // After the end of the packet, though its function still runs; and in memory that is another packet's by now.
+    story.ran("fib_table_lookup", "udp_rcv", Returned::Signed(0));
+    let (journeys, totals) = journeys_with(&story, Limits::default());
+    assert_eq!((journeys.len(), totals.stray), (1, 1));
+    assert_eq!(named(&story, journeys[0].fate()), ended);
+    story.journey = 8;
+    story.cross();
+    story.journey = 7;
+    story.ran("fib_table_lookup", "udp_rcv", Returned::Signed(0));
+    story.journey = 8;
+    story.read();
+    let (journeys, totals) = journeys_with(&story, Limits::default());
+    assert_eq!((journeys.len(), totals.stray), (2, 2));
+    assert_eq!(named(&story, journeys[1].fate()), ended);
 }

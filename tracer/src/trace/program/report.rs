@@ -10,6 +10,9 @@ use super::{Body, EVENTS, Place, Role, Stat};
 impl Body<'_> {
     /// Report the event, or count it as lost.
     pub(super) fn report(&mut self) {
+        if let Some(task_stack) = self.beneath() {
+            self.enter(task_stack);
+        }
         self.count(Stat::Produced);
         let ring = self.b.map(EVENTS);
         let plain = match self.spec.role {
@@ -43,7 +46,7 @@ impl Body<'_> {
 
     /// Whether a report wakes the reader: an interrupt and a switch of processes. It looks by itself every few
     /// milliseconds, so only when a quarter of the ring waits for it; for a few reports, in case one is late.
-    fn wake(&mut self, ring: Reg) -> Reg {
+    pub(super) fn wake(&mut self, ring: Reg) -> Reg {
         const BPF_RB_AVAIL_DATA: i64 = 0;
         const BPF_RB_NO_WAKEUP: i64 = 1;
         const BPF_RB_FORCE_WAKEUP: i64 = 2;
@@ -181,7 +184,7 @@ impl Body<'_> {
     }
 
     /// The point's number and the probed address, of which one is known.
-    fn place(&mut self) -> (Operand, Operand) {
+    pub(super) fn place(&mut self) -> (Operand, Operand) {
         let unknown = Operand::Imm(i64::from(record::NO_POINT));
         match self.spec.place {
             Place::Fixed(point) => (i64::from(point).into(), 0.into()),

@@ -12,7 +12,7 @@ use super::escape::escape;
 use super::names::{self, Names};
 use super::why::why;
 use super::{Renderer, netfilter, wall};
-use crate::trace::event::{Hook, PointId, PointKind, Rule, Sign, Tuple};
+use crate::trace::event::{Hook, PointId, PointKind, Returned, Rule, Sign, Tuple};
 use crate::trace::extras::Value;
 use crate::trace::journey::{Consumption, Device, Fate, Had, Journey, Process, Step};
 use crate::trace::rules;
@@ -143,6 +143,20 @@ enum SignFields {
         read: bool,
     },
     Freed,
+    Ran {
+        under: PointName,
+        returned: Option<ReturnedValue>,
+        duration_ns: u64,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ReturnedValue {
+    Truth(bool),
+    Signed(i64),
+    Unsigned(u64),
+    Address(String),
 }
 
 #[derive(Serialize)]
@@ -247,6 +261,7 @@ struct SummaryLine<'a> {
     skbs_reused: u64,
     reports_malformed: u64,
     recursion_misses: u64,
+    calls_unreturned: u64,
     fates: BTreeMap<&'static str, u64>,
     attached: &'a Attached,
 }
@@ -426,6 +441,15 @@ impl<W: Write> Renderer for Json<W> {
                 },
                 Sign::Consumed { read } => SignFields::Consumed { read },
                 Sign::Freed => SignFields::Freed,
+                Sign::Ran {
+                    under,
+                    returned,
+                    took,
+                } => SignFields::Ran {
+                    under: self.point(under),
+                    returned: returned_value(returned),
+                    duration_ns: took,
+                },
             },
         };
         self.line("event", line)
@@ -486,6 +510,7 @@ impl<W: Write> Renderer for Json<W> {
             skbs_reused: summary.counted.reused,
             reports_malformed: summary.counted.malformed,
             recursion_misses: summary.counted.recursion,
+            calls_unreturned: summary.counted.unreturned,
             fates: Fate::KINDS.into_iter().zip(totals.fates).collect(),
             attached: &summary.attached,
         };
@@ -519,6 +544,16 @@ fn shown_value(value: &Value) -> ShownValue {
         Value::Address(at) => ShownValue::Text(address(*at)),
         Value::Text(text) => ShownValue::Text(escape(text)),
     }
+}
+
+fn returned_value(returned: Returned) -> Option<ReturnedValue> {
+    Some(match returned {
+        Returned::Nothing => return None,
+        Returned::Truth(truth) => ReturnedValue::Truth(truth),
+        Returned::Signed(number) => ReturnedValue::Signed(number),
+        Returned::Unsigned(number) => ReturnedValue::Unsigned(number),
+        Returned::Address(at) => ReturnedValue::Address(address(at)),
+    })
 }
 
 fn hook_fields(hook: &Hook) -> HookFields {

@@ -1,6 +1,7 @@
 //! Journeys in the trace-event format, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
 //!
-//! Each packet is a process, each of its copies a thread; a function's slice lasts until the copy's next event.
+//! Each packet is a process, each of its copies a thread; a function's slice lasts until the copy's next event, that
+//! of a function beneath it until its return.
 
 use std::io::{self, Write};
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use super::Renderer;
 use super::escape::escape;
 use super::names::{self, Names};
 use super::words::{fate_text, sign_text};
+use crate::trace::event::Sign;
 use crate::trace::journey::{Journey, Step};
 use crate::trace::summary::Summary;
 
@@ -76,8 +78,13 @@ impl<W: Write> Renderer for Perfetto<W> {
             .collect();
         for (at, step) in steps.iter().enumerate() {
             let event = &step.event;
-            let next = steps[at + 1..].iter().find(|next| next.copy == step.copy);
-            let end = next.map_or(event.time, |next| next.event.time);
+            let next = steps[at + 1..]
+                .iter()
+                .find(|next| next.copy == step.copy && !next.event.sign.is_beneath());
+            let end = match event.sign {
+                Sign::Ran { took, .. } => event.time + took,
+                _ => next.map_or(event.time, |next| next.event.time),
+            };
             let mut args = json!({
                 "layer": self.names.layer(event.point).name(),
                 "cpu": event.cpu,

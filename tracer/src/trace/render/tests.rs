@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::*;
-use crate::trace::event::{Sign, Tuple};
+use crate::trace::event::{Returned, Sign, Tuple};
 use crate::trace::extras::Value;
 use crate::trace::pipeline::{Pace, Pipeline, is_over};
 use crate::trace::rules::{About, Question};
@@ -280,6 +280,49 @@ fn on_request() -> (Story, Rc<Names>) {
     let names = Names::new(story.points.clone(), Reasons::default(), Box::new(symbols));
     let fields = vec!["skb.dev.mtu".to_owned(), "skb.dev.name".to_owned()];
     (story, Rc::new(names.showing(fields, 2)))
+}
+
+/// Functions that take no packet, beneath the last one that it passed and beneath one before that.
+fn beneath() -> Story {
+    let mut story = Story::new();
+    story.pass("ip_rcv ip_route_input_slow");
+    story.ran("fib_table_lookup", "ip_route_input_slow", Returned::Signed(-11));
+    story.pass("fib_validate_source");
+    story.ran("fib_table_lookup", "ip_rcv", Returned::Signed(0));
+    story.ran("neigh_lookup", "fib_validate_source", Returned::Address(0));
+    story.ran(
+        "bad_pointer",
+        "fib_validate_source",
+        Returned::Address(u64::MAX - 21),
+    );
+    story.ran(
+        "dst_alloc",
+        "fib_validate_source",
+        Returned::Address(0xffff_8880_0000_3000),
+    );
+    story.ran("is_local", "fib_validate_source", Returned::Truth(true));
+    story.ran("counted", "fib_validate_source", Returned::Unsigned(7));
+    story.ran("rt_add", "fib_validate_source", Returned::Nothing);
+    story.pass("udp_rcv").free();
+    story
+}
+
+#[test]
+fn functions_beneath_are_indented() {
+    let story = beneath();
+    golden(
+        "beneath.txt",
+        &render(&story, Format::Text(Timestamp::Relative, false), false),
+    );
+    golden(
+        "beneath-live.txt",
+        &render(&story, Format::Text(Timestamp::Relative, false), true),
+    );
+    golden("beneath.json", &render(&story, Format::Json, false));
+    golden("beneath-perfetto.json", &render(&story, Format::Perfetto, false));
+    // Not on the packet's way.
+    assert!(!render(&story, Format::Paths, false).contains("fib_table_lookup"));
+    assert!(render(&story, Format::Html, false).contains("returned -11 after 0.320 us"));
 }
 
 #[test]

@@ -167,7 +167,7 @@ impl<W: Write> Text<W> {
                 .map(|copy| copy.to_string());
             let _ = write!(place, "{:>4}  ", copy.unwrap_or_default());
         }
-        let mut label = self.names.label(event.point);
+        let mut label = words::label(step, &self.names);
         let tracepoint = self
             .names
             .point(event.point)
@@ -194,7 +194,7 @@ impl<W: Write> Text<W> {
     /// The layer's name where it changes, a bar where it stays.
     fn margin(&self, step: &Step, widths: Widths, progress: &mut Progress) -> String {
         let own = self.names.layer(step.event.point);
-        let (layer, stays) = progress.pass(own);
+        let (layer, stays) = progress.pass(step.event.sign, own);
         let text = if stays && !widths.live { "|" } else { layer.name() };
         let text = format!("{text:<MARGIN$}");
         format!("{}  ", self.paint(&text, style(Tone::Layer(layer))))
@@ -248,11 +248,11 @@ impl<W: Write> Text<W> {
     }
 
     fn widths(&self, journey: &Journey) -> Widths {
-        let longest = |of: &dyn Fn(&Event) -> usize, most: usize| {
+        let longest = |of: &dyn Fn(&Step) -> usize, most: usize| {
             journey
                 .steps()
                 .filter(|step| self.names.shows(step.event.point))
-                .map(|step| of(&step.event))
+                .map(of)
                 .filter(|&len| len <= most)
                 .max()
                 .unwrap_or(0)
@@ -263,9 +263,16 @@ impl<W: Write> Text<W> {
                 Timestamp::Absolute { .. } => Widths::MAX.time,
                 _ => duration.max(9),
             },
-            process: longest(&|e| process(e.pid, &e.comm).len(), Widths::MAX.process).max("process".len()),
+            process: longest(
+                &|s| process(s.event.pid, &s.event.comm).len(),
+                Widths::MAX.process,
+            )
+            .max("process".len()),
             copies: journey.copies.len() > 1,
-            function: longest(&|e| self.names.label(e.point).len(), Widths::MAX.function),
+            function: longest(
+                &|step| words::label(step, &self.names).len(),
+                Widths::MAX.function,
+            ),
             live: false,
         }
     }

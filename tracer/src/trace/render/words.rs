@@ -4,7 +4,7 @@ use super::escape::escape;
 use super::names::{self, Names};
 use super::tone::Tone;
 use super::{change, netfilter};
-use crate::trace::event::{Event, Packet, Sign};
+use crate::trace::event::{Event, Packet, PointId, Returned, Sign};
 use crate::trace::extras::Value;
 use crate::trace::journey::{Consumption, Fate, Had, Journey, Process, Step};
 use crate::trace::knowledge::Layer;
@@ -22,6 +22,8 @@ pub struct Progress {
     shown: Vec<Vec<Option<Value>>>,
     /// The layer that the margin named last.
     layer: Option<Layer>,
+    /// What the packet passed last.
+    last: Option<PointId>,
 }
 
 impl Progress {
@@ -34,8 +36,12 @@ impl Progress {
         }
     }
 
-    /// Goes on to a function of that layer: the layer that the packet is in there, and whether it was in it before.
-    pub fn pass(&mut self, own: Layer) -> (Layer, bool) {
+    /// Goes on to a function of that layer: the layer that the packet is in there, and whether it was in it before. What
+    /// runs on its behalf does not move it.
+    pub fn pass(&mut self, sign: Sign, own: Layer) -> (Layer, bool) {
+        if let (true, Some(layer)) = (sign.is_beneath(), self.layer) {
+            return (layer, true);
+        }
         let layer = self.layer.filter(|_| !own.crosses()).unwrap_or(own);
         (layer, self.layer.replace(layer) == Some(layer))
     }
@@ -100,10 +106,31 @@ impl Note {
     }
 }
 
+/// The step's function or tracepoint, indented if it ran beneath one of the packet's.
+pub fn label(step: &Step, names: &Names) -> String {
+    let indent = if step.event.sign.is_beneath() { "  " } else { "" };
+    format!("{indent}{}", names.label(step.event.point))
+}
+
 /// What the line says beside where the packet was: what changed, and what its sign means.
 pub fn notes(step: &Step, names: &Names, progress: &mut Progress) -> Vec<Note> {
     let event = &step.event;
     let mut notes = Vec::new();
+    if let Sign::Ran {
+        under,
+        returned,
+        took,
+    } = event.sign
+    {
+        let mut text = ran(returned, took);
+        // Said where the lines don't show it.
+        if progress.last != Some(under) {
+            text.push_str(&format!(", beneath {}", names.label(under)));
+        }
+        notes.push(Note::new(text, Tone::Plain));
+        return notes;
+    }
+    progress.last = Some(event.point);
     if let Some(text) = progress.begin(step) {
         notes.push(Note::new(text, Tone::Copy));
     }
@@ -200,6 +227,7 @@ pub fn callers(step: &Step, names: &Names) -> Option<String> {
 pub fn sign_text(sign: &Sign, names: &Names) -> Option<String> {
     Some(match *sign {
         Sign::Passed | Sign::Cloned { .. } => return None,
+        Sign::Ran { returned, took, .. } => ran(returned, took),
         Sign::Copied => "read".to_owned(),
         Sign::Transmitted { code: 0 } => "taken by the driver".to_owned(),
         Sign::Transmitted { code } => format!("not taken by the driver: {code}"),
@@ -211,6 +239,23 @@ pub fn sign_text(sign: &Sign, names: &Names) -> Option<String> {
         Sign::Consumed { read: false } => "consumed".to_owned(),
         Sign::Freed => "freed".to_owned(),
     })
+}
+
+/// What a function that ran on the packet's behalf returned, and how long it took, in microseconds.
+fn ran(returned: Returned, took: u64) -> String {
+    // The last page holds no memory: such pointers are error numbers.
+    const ERRORS: u64 = 4095;
+    let took = micros(took as i64);
+    let value = match returned {
+        Returned::Nothing => return format!("returned after {took} us"),
+        Returned::Truth(truth) => truth.to_string(),
+        Returned::Signed(number) => number.to_string(),
+        Returned::Unsigned(number) => number.to_string(),
+        Returned::Address(0) => "0".to_owned(),
+        Returned::Address(address) if address >= ERRORS.wrapping_neg() => address.cast_signed().to_string(),
+        Returned::Address(address) => format!("0x{address:x}"),
+    };
+    format!("returned {value} after {took} us")
 }
 
 /// Where the time went, as far as it is worth a word.

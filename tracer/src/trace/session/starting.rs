@@ -1,5 +1,7 @@
 //! A session being put together for one backend: what to attach to, the programs for it, and attaching them.
 
+mod beneath;
+
 use std::ffi::CString;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -92,9 +94,12 @@ pub(super) struct Starting<'a> {
     attached: Vec<Attached>,
     /// kprobes to be set when all programs are loaded.
     jobs: Vec<Job>,
+    kernel: &'a Kernel,
     features: &'a Features,
     reading: Option<Vec<Range<u64>>>,
     symbols: &'a Rc<Symbols>,
+    /// Where a task's stack is, if it is to be known what runs beneath.
+    task_stack: Option<u32>,
 }
 
 impl<'a> Starting<'a> {
@@ -117,9 +122,14 @@ impl<'a> Starting<'a> {
             programs: vec![],
             attached: vec![],
             jobs: vec![],
+            kernel,
             features: &kernel.features,
             reading: None,
             symbols: &kernel.symbols,
+            task_stack: match request.beneath.is_empty() {
+                true => None,
+                false => Some(beneath::task_stack(&kernel.btf)?),
+            },
         };
         if backend != Backend::Tracepoint {
             starting.functions(kernel);
@@ -215,6 +225,7 @@ impl<'a> Starting<'a> {
             }
         }
         let later = self.set_kprobes(total)?;
+        let (beneath, returns) = self.attach_beneath()?;
         if self.candidates.iter().all(|c| c.point.quiet) {
             return Err(NothingToAttach.into());
         }
@@ -231,6 +242,7 @@ impl<'a> Starting<'a> {
             self.reading,
             Rc::clone(self.symbols),
             self.request.extras.clone(),
+            returns,
         );
         // Drops name the code that dropped.
         self.symbols.read_ahead();
@@ -242,7 +254,12 @@ impl<'a> Starting<'a> {
                 .context("the ring is among program::maps")?,
         )?;
         Ok(Session {
-            points: self.candidates.into_iter().map(|c| c.point).collect(),
+            points: self
+                .candidates
+                .into_iter()
+                .map(|c| c.point)
+                .chain(beneath)
+                .collect(),
             places,
             maps: self.maps,
             ring,
@@ -422,7 +439,16 @@ impl<'a> Starting<'a> {
         place: Place,
         options: &LoadOptions<'_>,
     ) -> anyhow::Result<Program> {
-        let spec = Spec {
+        let spec = self.spec(kind, group, place);
+        let program = match self.request.empty {
+            true => program::empty("ktrail", &spec),
+            false => program::build("ktrail", &spec),
+        };
+        self.generate(&program, &self.features.codegen, options)
+    }
+
+    fn spec<'s>(&'s self, kind: ProgramKind, group: &Group, place: Place) -> Spec<'s> {
+        Spec {
             kind,
             skb: group.skb,
             starts: !group.quiet,
@@ -433,17 +459,22 @@ impl<'a> Starting<'a> {
             offsets: self.offsets,
             limits: self.request.limits,
             extras: self.request.extras,
+            task_stack: self.task_stack,
             get_func_ip: self.features.codegen.get_func_ip,
-        };
-        let program = match self.request.empty {
-            true => program::empty("ktrail", &spec),
-            false => program::build("ktrail", &spec),
-        };
+        }
+    }
+
+    fn generate(
+        &self,
+        program: &ktrail_ebpf::ir::Program,
+        features: &ktrail_ebpf::kernel::Features,
+        options: &LoadOptions<'_>,
+    ) -> anyhow::Result<Program> {
         let generated = codegen::Options {
             packet: PacketAccess::KernelRead,
-            features: &self.features.codegen,
+            features,
         };
-        let object = codegen::generate(&program, &generated)?;
+        let object = codegen::generate(program, &generated)?;
         Ok(load(&object, &self.maps, options)?)
     }
 }

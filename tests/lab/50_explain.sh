@@ -139,6 +139,34 @@ check "a function that isn't there is refused with a suggestion" refused fib_tab
 check "one that takes packets is in journeys anyway" refused ip_rcv 2 'it takes a packet'
 check "one that can't be probed says why" refused do_syscall_64 1 "it can't be probed on this kernel: "
 
+# The functions that led to one, up to the process's system call.
+in_ns client ktrail trace --stack --func 'dev_hard_start_xmit|udp_rcv' --filter "$filter" \
+    -- dig +tries=1 +time=1 @8.8.8.8 example.com >/tmp/shown 2>/tmp/notices
+check "--stack names the functions that led there" \
+    shows ' dev_hard_start_xmit .*<- __dev_queue_xmit <- .*<- udp_sendmsg <- .*sys_sendmsg'
+check "on the other side, too" shows ' udp_rcv .*<- ip_protocol_deliver_rcu <- .*<- (ip_local_deliver|process_backlog)'
+ktrail trace --stack --caller -- true 2>/tmp/notices
+check "--stack and --caller are one or the other" [ $? = 2 ]
+
+# NAT, on the lines where it happened: the destination at the OUTPUT chain, the source at POSTROUTING.
+# Lines that are full show only the new address.
+translated() { awk "$1 /=> / { exit 1 }" /tmp/shown || { cat /tmp/shown; return 1; }; }
+ip -n client addr add 10.9.9.9/32 dev lo
+for iptables in iptables-nft iptables-legacy; do
+    in_ns client $iptables -t nat -A OUTPUT -p udp -d 8.8.4.4 --dport 53 -j DNAT --to-destination 8.8.8.8
+    in_ns client $iptables -t nat -A POSTROUTING -s 10.9.9.9 -j MASQUERADE
+    in_ns client ktrail trace --func "$functions|nf_nat_.*" --filter 'udp and dst port 53' \
+        -- dig +tries=1 +time=1 -b 10.9.9.9 @8.8.4.4 example.com >/tmp/shown 2>/tmp/notices
+    in_ns client $iptables -t nat -F
+    check "$iptables: it begins with the addresses that the process chose" \
+        shows '^packet 1  udp 10\.9\.9\.9:[0-9]+ -> 8\.8\.4\.4:53 '
+    check "$iptables: DNAT is shown where it happened" \
+        translated '/POST_ROUTING/ { exit 1 } / dst (8\.8\.4\.4:53->)?8\.8\.8\.8:53/ { exit 0 }'
+    check "$iptables: and MASQUERADE" \
+        translated '/POST_ROUTING/ { late = 1 } / src (10\.9\.9\.9:[0-9]+->)?192\.0\.2\.1:[0-9]+/ { exit !late }'
+    check "$iptables: the packet arrives" shows '=> delivered to dnsmasq'
+done
+
 if kernel_at_least 6.12 && modprobe openvswitch; then
     check "subsystems' drop reasons have names" sh -c "ktrail explain --reasons | grep -q '  OVS_DROP_LAST_ACTION'"
 else

@@ -306,11 +306,8 @@ impl Body<'_, '_> {
                     self.error(args[0].span, format!("the kernel has no symbol '{symbol}'"));
                     return Value::none();
                 };
-                let ty = Ty::Ptr {
-                    to: Box::new(Ty::U64),
-                    user: false,
-                };
-                return Value::num(ty, address as i64);
+                // A number, to which bytes are added; `*` reads 8 bytes there.
+                return Value::num(Ty::U64, address as i64);
             }
             "cgroupid" => {
                 let Some(path) = self.written_text(&args[0]) else {

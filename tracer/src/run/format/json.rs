@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::hist::Histogram;
 use super::map::Content;
 use super::series::Series;
-use super::value::{KEY_INDENT, Value};
+use super::value::{INDENT, Value};
 use ktrail_ebpf::script::output::ValueTy;
 
 /// A value as JSON, objects with blanks and arrays without.
@@ -61,7 +61,7 @@ pub fn string(bytes: &[u8]) -> String {
 
 fn key(key: &Value) -> String {
     let mut text = Vec::new();
-    key.write(&mut text, KEY_INDENT);
+    key.write(&mut text, INDENT);
     let text = String::from_utf8_lossy(&text).into_owned();
     let inner = match key {
         Value::Tuple(_) => &text[1..text.len() - 1],

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::json;
 use super::map::Content;
-use super::value::{KEY_INDENT, Value};
+use super::value::{INDENT, Value};
 use ktrail_ebpf::script::output::ValueTy;
 
 /// How the output looks.
@@ -135,7 +135,7 @@ fn titled(name: &str, key: &Value) -> Vec<u8> {
     let mut title = name.as_bytes().to_vec();
     title.push(b'[');
     let start = title.len();
-    key.write(&mut title, KEY_INDENT);
+    key.write(&mut title, INDENT);
     if matches!(key, Value::Tuple(_)) {
         title.remove(start);
         title.pop();
@@ -189,7 +189,7 @@ mod tests {
         ]);
         assert_eq!(
             text(&keyed),
-            "@x[a]: 1\n@x[b, 2]: 3\n@x[(c, 1), 2]: (1, 2)\n@x[\n    f+1\n    g+2\n]: 4\n"
+            "@x[a]: 1\n@x[b, 2]: 3\n@x[(c, 1), 2]: (1, 2)\n@x[\n        f+1\n        g+2\n]: 4\n"
         );
         let counts: BTreeMap<u64, u64> = [(1, 1)].into();
         let hist = Value::Histogram(Histogram::log2(0, &counts));

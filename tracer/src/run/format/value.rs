@@ -60,10 +60,8 @@ pub struct Stats {
     pub total: i128,
 }
 
-/// Blanks before a stack's frames in a value; a map's key has [`KEY_INDENT`].
-const INDENT: usize = 8;
-/// Blanks before a stack's frames in a map's key.
-pub const KEY_INDENT: usize = 4;
+/// Blanks before a stack's frames.
+pub const INDENT: usize = 8;
 
 impl Value {
     /// The value as print() shows it.

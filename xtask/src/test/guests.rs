@@ -1,5 +1,5 @@
 //! The lab's tests: the scripts in `tests/lab`, all of a kernel's in one boot; those that ask for the counting clock
-//! in a second one, beside the first.
+//! in another.
 //!
 //! The guest's side is `xtask/guest/run-tests`, which reports line by line, so that a guest that dies half-way
 //! leaves what it had said; the scripts that had no turn then count as failed.
@@ -13,6 +13,7 @@ use crate::setup::{Lab, progress};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// The most that a script may take where its head says nothing, in seconds.
@@ -22,8 +23,8 @@ const BOOT: Duration = Duration::from_secs(60);
 /// With the counting clock one guest instruction is 2^SHIFT nanoseconds: as quick as a CPU of 125 MHz, so that the
 /// seconds that a script waits pass quickly.
 const SHIFT: u8 = 3;
-/// Two guests run at once only on machines that have so much to spare, so that no timing depends on it.
-const CORES_FOR_TWO: usize = 4;
+/// How many guests run at once, on as many CPUs: a script does one thing after the other and keeps no more than one busy.
+const GUESTS: usize = 2;
 
 /// A test script and what its head asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,22 +116,31 @@ pub fn tests(binary: &Path, kernels: &[Kernel], filter: &str, report: &mut Repor
         }
     };
     let (lab, images, files, scripts) = (&lab, &images, &files[..], &scripts[..]);
+    let boots = [false, true]
+        .into_iter()
+        .flat_map(|counting| kernels.iter().map(move |&kernel| (kernel, counting)));
+    let boots = Mutex::new(boots);
     std::thread::scope(|scope| {
-        // What the counting clock shows, no other guest can change: these run beside the others.
-        let counting = scope.spawn(move || {
-            let boot = |&kernel| (kernel, run(lab, images, kernel, files, scripts, true));
-            kernels.iter().map(boot).collect::<Vec<_>>()
-        });
-        for group in kernels.chunks(if cores >= CORES_FOR_TWO { 2 } else { 1 }) {
-            let guests: Vec<_> = group
-                .iter()
-                .map(|&kernel| scope.spawn(move || run(lab, images, kernel, files, scripts, false)))
-                .collect();
-            for (&kernel, guest) in group.iter().zip(guests) {
-                report.suite(&format!("lab {kernel} ({})", images.kernel(kernel)?.release));
-                if let Some((scripts, outcome)) = guest.join().expect("a guest's thread does not panic") {
-                    add(report, &scripts, outcome);
+        let (sender, ended) = mpsc::channel();
+        for _ in 0..cores.min(GUESTS) {
+            let (sender, boots) = (sender.clone(), &boots);
+            scope.spawn(move || {
+                let next = || boots.lock().expect("no guest's thread panics").next();
+                while let Some((kernel, counting)) = next() {
+                    let ended = run(lab, images, kernel, files, scripts, counting);
+                    sender.send((kernel, counting, ended)).expect("somebody listens");
                 }
+            });
+        }
+        drop(sender);
+        for (kernel, counting, ended) in ended {
+            let release = &images.kernel(kernel)?.release;
+            if let Some((scripts, outcome)) = ended {
+                report.suite(&format!("lab {kernel} ({release}){}", clock(counting)));
+                add(report, &scripts, outcome);
+            }
+            if !counting {
+                report.suite(&format!("lab {kernel} ({release})"));
                 for script in scripts {
                     if let Some(reason) = script.skips(kernel) {
                         report.add(&script.name, Status::Skipped(reason.to_owned()));
@@ -138,15 +148,12 @@ pub fn tests(binary: &Path, kernels: &[Kernel], filter: &str, report: &mut Repor
                 }
             }
         }
-        for (kernel, ended) in counting.join().expect("a guest's thread does not panic") {
-            if let Some((scripts, outcome)) = ended {
-                let release = &images.kernel(kernel)?.release;
-                report.suite(&format!("lab {kernel} ({release}), by the counting clock"));
-                add(report, &scripts, outcome);
-            }
-        }
         Ok(())
     })
+}
+
+fn clock(counting: bool) -> &'static str {
+    if counting { ", by the counting clock" } else { "" }
 }
 
 /// Adds what a boot's scripts reported.
@@ -189,6 +196,18 @@ fn find_scripts(filter: &str) -> Result<Result<Vec<Script>, String>> {
 /// A boot's scripts, and how it ended.
 type Ended<'a> = (Vec<&'a Script>, Result<Outcome>);
 
+/// How long a guest's scripts took, in seconds of the guest.
+fn durations(stdout: &str) -> String {
+    let ends = stdout.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split('\t').collect();
+        match fields[..] {
+            ["end", script, _, seconds] => Some(format!(", {script} {seconds}")),
+            _ => None,
+        }
+    });
+    ends.collect()
+}
+
 /// Runs the scripts that want this kernel and this clock, in one boot; none if there are none.
 fn run<'a>(
     lab: &Lab,
@@ -205,14 +224,15 @@ fn run<'a>(
     if wanted.is_empty() {
         return None;
     }
-    let clock = if counting { ", by the counting clock" } else { "" };
-    progress(&format!("the lab's tests on kernel {kernel}{clock}"));
+    let name = format!("the lab's tests on kernel {kernel}{}", clock(counting));
+    progress(&name);
     let started = Instant::now();
     let outcome = boot(lab, images, kernel, &job(files, &wanted, counting));
     let took = started.elapsed().as_secs();
-    progress(&format!(
-        "the lab's tests on kernel {kernel}{clock} took {took} s"
-    ));
+    let each = outcome.as_ref().map_or(String::new(), |outcome| {
+        durations(&String::from_utf8_lossy(&outcome.stdout))
+    });
+    progress(&format!("{name} took {took} s{each}"));
     Some((wanted, outcome))
 }
 
@@ -280,7 +300,7 @@ fn read(stdout: &str, wanted: &[&str], death: Option<&str>) -> Vec<(String, Stat
         let (mut own, mut log, mut code) = (Vec::new(), String::new(), None);
         for line in fields {
             let status = match line[..] {
-                ["end", _, number] => {
+                ["end", _, number, ..] => {
                     code = Some(number);
                     break;
                 }

@@ -53,7 +53,7 @@ for n in range(2):
             return ;;
     esac
     for i in 1 2; do
-        dd if=/dev/zero of=/root/x$i bs=4k count=20 conv=fsync status=none; sync /root/x$i; sync
+        dd if=/dev/zero of=/var/tmp/x$i bs=4k count=20 conv=fsync status=none; sync /var/tmp/x$i; sync
         cat /etc/passwd /nonexistent >/dev/null 2>&1; ls -l /etc >/dev/null; sleep 0.01
         bash -c 'exec 3<>/dev/tcp/127.0.0.1/7000; echo hello >&3; read -r -u 3 line'
         bash -c 'exec 3<>/dev/tcp/::1/7006; echo hello >&3; read -r -u 3 line'

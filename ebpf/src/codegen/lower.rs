@@ -729,37 +729,6 @@ impl Lower<'_> {
         self.push(Mop::Neg { wide: true, dst: v });
     }
 
-    /// Reverse the low bytes. On the little-endian machines that ktrail runs on, "to big-endian" does that, and
-    /// every kernel has it.
-    pub fn swap(&mut self, dst: V, size: Size) {
-        match size {
-            Size::B1 => self.alu(op::AND, false, dst, Src::Imm(0xff)),
-            _ => self.push(Mop::Swap {
-                dst,
-                bits: size.bytes() as i32 * 8,
-            }),
-        }
-    }
-
-    pub fn extend(&mut self, dst: V, src: V, size: Size, signed: bool) {
-        let bits = size.bytes() as i16 * 8;
-        match (size, signed) {
-            (Size::B8, _) => self.copy(dst, src),
-            (Size::B4, false) => self.push(Mop::Mov32 { dst, src }),
-            (_, false) => {
-                self.mov(dst, src);
-                self.alu(op::AND, false, dst, Src::Imm((1 << bits) - 1));
-            }
-            (_, true) if self.options.features.cpu_v4 => self.push(Mop::MovSx { dst, src, bits }),
-            (_, true) => {
-                let shift = Src::Imm(64 - i32::from(bits));
-                self.mov(dst, src);
-                self.alu(op::LSH, true, dst, shift);
-                self.alu(op::ARSH, true, dst, shift);
-            }
-        }
-    }
-
     /// A plain load. `extending`: the machine may extend the sign itself, where it can.
     pub fn load(&mut self, dst: V, base: Base, off: i32, size: Size, signed: bool, extending: bool) {
         let signed = signed && size != Size::B8;

@@ -94,6 +94,37 @@ impl Lower<'_> {
         self.alu(op::SUB, wide, abs, Src::V(sign));
         (sign, abs)
     }
+
+    /// Reverse the low bytes. On the little-endian machines that ktrail runs on, "to big-endian" does that, and
+    /// every kernel has it.
+    pub fn swap(&mut self, dst: V, size: Size) {
+        match size {
+            Size::B1 => self.alu(op::AND, false, dst, Src::Imm(0xff)),
+            _ => self.push(Mop::Swap {
+                dst,
+                bits: size.bytes() as i32 * 8,
+            }),
+        }
+    }
+
+    pub(super) fn extend(&mut self, dst: V, src: V, size: Size, signed: bool) {
+        let bits = size.bytes() as i16 * 8;
+        match (size, signed) {
+            (Size::B8, _) => self.copy(dst, src),
+            (Size::B4, false) => self.push(Mop::Mov32 { dst, src }),
+            (_, false) => {
+                self.mov(dst, src);
+                self.alu(op::AND, false, dst, Src::Imm((1 << bits) - 1));
+            }
+            (_, true) if self.options.features.cpu_v4 => self.push(Mop::MovSx { dst, src, bits }),
+            (_, true) => {
+                let shift = Src::Imm(64 - i32::from(bits));
+                self.mov(dst, src);
+                self.alu(op::LSH, true, dst, shift);
+                self.alu(op::ARSH, true, dst, shift);
+            }
+        }
+    }
 }
 
 /// The low `wide` half of a constant.

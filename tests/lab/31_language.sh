@@ -152,6 +152,73 @@ else
     check_fails "loops over maps are refused" ktrail run -e 'BEGIN { @m[1] = 1; for ($kv : @m) { print($kv); } exit(); }' 2>err
 fi
 
+# Intervals of twenty years, which start at midnight: what is printed doesn't depend on the time.
+prints "series" 'BEGIN {
+    @a = tseries(4, 7300d, 3); @a = tseries(-5, 7300d, 3);
+    @b["x", 1] = tseries(4, 7300d, 3, "sum"); @b["x", 1] = tseries(-5, 7300d, 3, "sum");
+    @c = tseries(9, 7300d, 3, "avg"); @c = tseries(-4, 7300d, 3, "avg");
+    @d = tseries(4, 7300d, 1000, "min"); @d = tseries(9, 7300d, 1000, "min");
+    exit(); }' <<'OUT'
+
+
+@a:
+                   -6                                                 -4
+hh:mm:ss.ns        |___________________________________________________|
+00:00:00.000000000 |                         *                         | -5
+                   v___________________________________________________v
+                   -6                                                 -4
+
+@b[x, 1]:
+                   -2                                                  0
+hh:mm:ss.ns        |___________________________________________________|
+00:00:00.000000000 |                         *                         | -1
+                   v___________________________________________________v
+                   -2                                                  0
+
+@c:
+                   1                                                   3
+hh:mm:ss.ns        |___________________________________________________|
+00:00:00.000000000 |                         *                         | 2
+                   v___________________________________________________v
+                   1                                                   3
+
+@d:
+                   3                                                   5
+hh:mm:ss.ns        |___________________________________________________|
+00:00:00.000000000 |                         *                         | 4
+                   v___________________________________________________v
+                   3                                                   5
+
+OUT
+
+check "series for programs" jq -es 'map(select(.type == "tseries").data) | [.[0]["@a"][], .[1]["@b"].x[]] |
+    map(.value) == [-5, 3] and all(.interval_start | endswith(" 00:00:00.000000000"))' <(
+    ktrail run -q -f json -e 'BEGIN { @a = tseries(-5, 7300d, 3); @b["x"] = tseries(3, 7300d, 3, "max"); exit(); }')
+
+prints "addresses" 'BEGIN {
+    $x = 5; $t = "text"; @m = 7; @k["a"] = 9; @u++;
+    $p = &$x; $x = 6;
+    printf("%d %d %d %d %d\n", *$p, *(&$x), *(&@m), *(&@k["a"]), *(&@u));
+    printf("%d %d %d\n", &$x != 0, &$x == $p, &@k["b"]);
+    printf("%s %d\n", str(&$t), (uint64)&$x >> 56);
+    exit(); } END { clear(@m); clear(@k); clear(@u); }' <<'OUT'
+6 6 7 9 1
+1 1 0
+text 255
+
+
+OUT
+
+paths() { ktrail run -q -e "$1" -c 'cat /etc/hostname' >out 2>err; cat err; grep -Fqx "$2" out; }
+check "a file's path" paths 'fentry:security_file_open /comm == "cat"/ { @[path(args.file.f_path, 100)]++; }' '@[/etc/hostname]: 1'
+check "a path that is cut" paths 'fentry:security_file_open /comm == "cat"/ { printf("[%s]\n", path(args.file.f_path, 3)); }' '[]'
+if kernel_at_least 5.11; then
+    exec 7</etc/passwd
+    check "the paths of a process's files" paths \
+        "iter:task_file /args.task->pid == $$ && args.fd == 7/ { printf(\"%s\\n\", path(args.file.f_path)); }" /etc/passwd
+    exec 7<&-
+fi
+
 prints "an iterator" 'iter:task /args.task->pid == 1/ { printf("%d %s\n", args.task->tgid, probetype); }' <<'OUT'
 1 iter
 

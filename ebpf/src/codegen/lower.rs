@@ -513,7 +513,7 @@ impl Lower<'_> {
     fn operation(&mut self, at: usize, operation: &Op) -> Result<(), Error> {
         match *operation {
             Op::Mov { dst, src } => match src {
-                Operand::Reg(src) if self.is_direct(src) && !self.is_direct(dst) => {
+                Operand::Reg(src) if self.is_number(dst) && self.is_followed(src) => {
                     self.mov(V(dst.0), V(src.0));
                     self.scrub(V(dst.0));
                 }
@@ -707,6 +707,11 @@ impl Lower<'_> {
             self.ir.type_of(reg),
             ir::Type::Int | ir::Type::Kernel { direct: false } | ir::Type::User
         )
+    }
+
+    /// True if the kernel's verifier follows what it points to. (The context's address is only added to.)
+    fn is_followed(&self, reg: Reg) -> bool {
+        !self.is_number(reg) && self.ir.type_of(reg) != ir::Type::Ctx
     }
 
     pub fn is_direct(&self, reg: Reg) -> bool {

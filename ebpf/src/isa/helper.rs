@@ -35,6 +35,8 @@ pub enum ArgKind {
     Const,
     /// A kernel address, or an integer that is one.
     KernelAddr,
+    /// A kernel address whose pointee the kernel's verifier knows by BTF.
+    TypedAddr,
     /// A user-space address, or an integer that is one.
     UserAddr,
     /// A function of the program, which the helper calls: [`crate::ir::Op::Each`].
@@ -135,6 +137,7 @@ helpers! {
     RingbufSubmit = 132, "bpf_ringbuf_submit", (5, 8), [Record, Int] => R::Void;
     RingbufDiscard = 133, "bpf_ringbuf_discard", (5, 8), [Record, Int] => R::Void;
     RingbufQuery = 134, "bpf_ringbuf_query", (5, 8), [Map, Int] => R::Int;
+    DPath = 147, "bpf_d_path", (5, 10), [TypedAddr, MemOut, Size] => R::Int;
     ForEachMapElem = 164, "bpf_for_each_map_elem", (5, 13), [Map, Func, Const, Int] => R::Int;
     GetFuncIp = 173, "bpf_get_func_ip", (5, 15), [Ctx] => R::Int;
     GetAttachCookie = 174, "bpf_get_attach_cookie", (5, 15), [Ctx] => R::Int;

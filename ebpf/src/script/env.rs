@@ -38,6 +38,17 @@ pub enum For {
     Fentry,
 }
 
+/// What trampolines, which fentry and fexit are, can do with a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trampoline {
+    /// Nothing.
+    No,
+    /// One program at its entry and one at its return.
+    Pair,
+    /// One program at both, which calls these (7.0+).
+    Session(Session),
+}
+
 /// What the compiler of scripts asks of the world.
 pub trait ScriptEnv {
     /// The kernel's types.
@@ -77,6 +88,10 @@ pub trait ScriptEnv {
     /// What programs call that see both moments of a function's call, if the kernel has that and can attach them.
     fn session(&self) -> Option<Session> {
         None
+    }
+    /// What trampolines can do with a function whose prototype is known.
+    fn trampoline(&self, _function: &FunctionName) -> Trampoline {
+        Trampoline::No
     }
     /// The only process to trace (`-p`).
     fn only_pid(&self) -> Option<u32> {

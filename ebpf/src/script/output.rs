@@ -66,10 +66,11 @@ pub struct Compiled {
 impl Compiled {
     /// True if some program sees both moments of a call ([`When::Both`]).
     pub fn sees_both_moments(&self) -> bool {
-        let targets = self.probes.iter().flat_map(|p| &p.targets);
-        targets
-            .into_iter()
-            .any(|t| matches!(t.attach, AttachPoint::Kprobe { when: When::Both, .. }))
+        let mut targets = self.probes.iter().flat_map(|p| &p.targets);
+        targets.any(|t| match t.attach {
+            AttachPoint::Kprobe { when, .. } | AttachPoint::Fentry { when, .. } => when == When::Both,
+            _ => false,
+        })
     }
 }
 
@@ -124,7 +125,7 @@ pub enum When {
     Entry,
     /// The return.
     Return,
-    /// Both: a kprobe session (6.10+).
+    /// Both: a kprobe session (6.10+), or a session of a trampoline (7.0+).
     Both,
 }
 
@@ -146,14 +147,14 @@ pub enum AttachPoint {
         /// Which moment of a call.
         when: When,
     },
-    /// A kernel function by BTF: `fentry` and `fexit`.
+    /// A kernel function by BTF, with a trampoline: `fentry` and `fexit`.
     Fentry {
         /// Name of the function.
         func: String,
         /// Its module, `None` for vmlinux.
         module: Option<String>,
-        /// At its return: `fexit`.
-        ret: bool,
+        /// Which moment of a call.
+        when: When,
     },
     /// A tracepoint of tracefs.
     Tracepoint {
@@ -510,7 +511,7 @@ pub enum ErrorKind {
     LostEvent,
     /// The control ring had no room for an action.
     LostAction,
-    /// More calls of a `span` probe's functions were under way than can be measured at once.
+    /// A call of a `span` probe's function had no place among those that were under way.
     SpanFull,
     /// A stack was not kept: another one has its place in the table of stacks.
     StackLost,

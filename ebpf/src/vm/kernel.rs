@@ -193,6 +193,7 @@ impl Kernel {
             | Helper::GetFuncIp
             | Helper::GetAttachCookie
             | Helper::GetFuncRet
+            | Helper::DPath
             | Helper::SendSignal
             | Helper::SendSignalThread => Err(format!("{} is not simulated", helper.name())),
         }

@@ -1,7 +1,7 @@
 //! A small world to compile in: some types, functions and tracepoints, as tables.
 
 use ktrail_ebpf::kernel::{Features, KType, Member, Session, Space, TypeId, Types};
-use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField};
+use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField, Trampoline};
 
 /// The world.
 pub struct Table {
@@ -9,6 +9,8 @@ pub struct Table {
     features: Features,
     /// What programs of kprobe sessions call.
     pub session: Option<Session>,
+    /// What trampolines can do with all functions.
+    pub trampoline: Trampoline,
 }
 
 const INT: u32 = 0;
@@ -112,6 +114,7 @@ impl Table {
         Table {
             types,
             session: None,
+            trampoline: Trampoline::No,
             features: Features {
                 atomic_fetch: true,
                 cpu_v4: true,
@@ -165,6 +168,9 @@ impl ScriptEnv for Table {
     }
     fn session(&self) -> Option<Session> {
         self.session
+    }
+    fn trampoline(&self, _: &FunctionName) -> Trampoline {
+        self.trampoline
     }
     fn functions(&self, _: Option<&str>, pattern: &str, _: For) -> Vec<FunctionName> {
         FUNCTIONS

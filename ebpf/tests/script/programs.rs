@@ -2,7 +2,7 @@
 
 use ktrail_ebpf::codegen::{Options, PacketAccess, generate};
 use ktrail_ebpf::kernel::{Features, Session};
-use ktrail_ebpf::script::env::ScriptEnv;
+use ktrail_ebpf::script::env::{ScriptEnv, Trampoline};
 use ktrail_ebpf::script::output::{AttachPoint, Compiled, Target, When};
 use ktrail_ebpf::script::{Diagnostic, ParseOptions, compile, parse, render_all};
 
@@ -78,6 +78,8 @@ pub const GOOD: &[&str] = &[
     r#"kprobe:tcp_connect { override(-5); signal(9); system("true"); }"#,
     r#"BEGIN { print((getopt("flag"), getopt("other", true), getopt("depth", 5, "How deep"), getopt("word", "none"))); }"#,
     r#"tracepoint:syscalls:sys_enter_openat { $p = (struct sock *)((uint64)curtask - 5); $p = (struct sock *)curtask; print($p->port); }"#,
+    r#"BEGIN { $x = 5; $p = &$x; $x++; @m = 1; @k[1] = 2; print((*$p, *(&@m), *(&@k[1]), &$x)); }"#,
+    r#"BEGIN { $s = "a"; $s = comm; print(str(&$s)); $x = 0; while ($x < 5) { $x++; $p = &$x; } print(*$p); }"#,
     r#"interval:hz:10 { print(elapsed); } interval:100ms { exit(); } BEGIN { errorf("bad %d", 1); warnf("w"); print(nsecs(tai)); }"#,
 ];
 
@@ -100,11 +102,12 @@ fn every_construct_generates() {
     }
 }
 
-/// A span is one program where the kernel has sessions and the time is all that it needs of the entry.
+/// A span is what is cheapest of that which gives what the script asks for: a session of a trampoline, a pair by one, a
+/// session of kprobes if the time is all that it needs of the entry, a pair of kprobes.
 #[test]
 fn spans() {
     let mut env = Table::new();
-    let moments = |env: &Table, text: &str| -> Vec<When> {
+    let moments = |env: &Table, text: &str| -> Vec<(&'static str, When)> {
         let (script, _) = parse(text, &ParseOptions::default());
         let compiled = compile(&script, env).unwrap_or_else(|e| panic!("{}", render_all(&e, "stdin", text)));
         let features = Features {
@@ -112,9 +115,10 @@ fn spans() {
             ..env.features().clone()
         };
         generates(text, &compiled, &features);
-        let targets = compiled.probes.iter().flat_map(|p| &p.targets);
+        let targets = compiled.probes.iter().map(|p| &p.targets[0]);
         let when = |target: &Target| match target.attach {
-            AttachPoint::Kprobe { when, .. } => when,
+            AttachPoint::Kprobe { when, .. } => ("kprobe", when),
+            AttachPoint::Fentry { when, .. } => ("trampoline", when),
             ref other => panic!("{other:?}"),
         };
         targets.map(when).collect()
@@ -122,16 +126,33 @@ fn spans() {
     let time = r#"span:tcp_connect /duration > 5/ { printf("%d", retval); @[func] = hist(duration); }"#;
     let arguments = r#"span:tcp_connect { @[arg0] = hist(duration); printf("%d", duration); }"#;
     let typed = "span:tcp_connect { @[args.sk->port] = hist(duration); }";
-    for text in [time, arguments, typed] {
-        assert_eq!(moments(&env, text), [When::Entry, When::Return], "{text}");
+    let registers = r#"span:tcp_connect { @[reg("ip")] = hist(duration); }"#;
+    let several = "span:tcp_* { @[func] = hist(duration); }";
+    let pair = |kind| [(kind, When::Entry), (kind, When::Return)];
+    for text in [time, arguments, typed, registers, several] {
+        assert_eq!(moments(&env, text), pair("kprobe"), "{text}");
     }
-    env.session = Some(Session {
+    let session = Session {
         is_return: 1,
         cookie: 2,
-    });
-    assert_eq!(moments(&env, time), [When::Both]);
+    };
+    env.session = Some(session);
+    for text in [time, registers, several] {
+        assert_eq!(moments(&env, text)[0], ("kprobe", When::Both), "{text}");
+    }
     for text in [arguments, typed] {
-        assert_eq!(moments(&env, text), [When::Entry, When::Return], "{text}");
+        assert_eq!(moments(&env, text), pair("kprobe"), "{text}");
+    }
+    for (trampoline, expected) in [
+        (Trampoline::Pair, &pair("trampoline")[..]),
+        (Trampoline::Session(session), &[("trampoline", When::Both)]),
+    ] {
+        env.trampoline = trampoline;
+        for text in [time, arguments, typed] {
+            assert_eq!(moments(&env, text), expected, "{text}");
+        }
+        assert_eq!(moments(&env, registers), pair("kprobe"));
+        assert_eq!(moments(&env, several)[0], ("kprobe", When::Both));
     }
     // What is wrong is said once.
     let (script, _) = parse(
@@ -165,6 +186,21 @@ const BAD: &[(&str, &str)] = &[
         "did you mean 'port'?",
     ),
     ("BEGIN { print(1 / 0); }", "division by zero"),
+    ("BEGIN { @c = count(); print(&@c); }", "it has no address"),
+    ("BEGIN { print(&$x); }", "'$x' has no value yet"),
+    (
+        "kprobe:tcp_connect { print(path(args.sk)); }",
+        "works in fentry, fexit and iter probes",
+    ),
+    (
+        "fentry:tcp_connect { print(path(args.sk)); }",
+        "takes a struct path, such as args.file.f_path, not struct sock",
+    ),
+    ("fentry:tcp_connect { print(path(5)); }", "a way from an argument"),
+    (
+        "fentry:tcp_connect { print(path(args.sk.prt)); }",
+        "did you mean 'port'?",
+    ),
     ("BEGIN { print(reg(\"ip\")); }", "a begin probe has no registers"),
     ("kprobe:tcp_close { print(reg(\"xy\")); }", "there are r15, r14"),
     (

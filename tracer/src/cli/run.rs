@@ -8,7 +8,6 @@ use std::rc::Rc;
 use anyhow::Context;
 use clap::ValueEnum;
 use ktrail_ebpf::kernel::Features as CodegenFeatures;
-use ktrail_ebpf::script::env::ScriptEnv;
 use ktrail_ebpf::script::output::Compiled;
 use ktrail_ebpf::script::{self, Diagnostic, ParseOptions, render_all};
 
@@ -203,7 +202,10 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         _ => {}
     }
     let features = CodegenFeatures {
-        session: compiled.sees_both_moments().then(|| env.session()).flatten(),
+        session: compiled
+            .sees_both_moments()
+            .then(|| env.session_functions())
+            .flatten(),
         ..features.clone()
     };
     let objects = match load::generate(&compiled, &features) {

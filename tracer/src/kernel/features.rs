@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs;
+use std::os::fd::AsFd;
 
 use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
 use ktrail_ebpf::ir::{
@@ -13,7 +14,8 @@ use ktrail_ebpf::ir::{
     Type, Width,
 };
 use ktrail_ebpf::isa::Helper;
-use ktrail_ebpf::kernel::{Features as CodegenFeatures, RdonlyCast, Session, Space, Types};
+use ktrail_ebpf::kernel::{Features as CodegenFeatures, RdonlyCast, Session, Space, TypeId, Types};
+use ktrail_ebpf::script::env::Trampoline;
 
 use super::Lacking;
 use super::attach::{self, Kprobe, Multi};
@@ -115,11 +117,60 @@ impl Features {
     /// What programs call that one link serves at entry and return together (6.10+), if it can be attached. Tries it.
     pub fn session(&self, btf: &KernelBtf) -> Option<Session> {
         prove_kprobe_multi(&self.codegen, Multi::Session).ok()?;
-        let of_kernel = |name| Some(btf.by_name(Space::Func, name)?).filter(|id| id.object == 0);
-        Some(Session {
-            is_return: of_kernel("bpf_session_is_return")?.id,
-            cookie: of_kernel("bpf_session_cookie")?.id,
-        })
+        session_functions(btf)
+    }
+}
+
+/// What programs call that see both moments of a call (6.10+), whether or not such a program can be attached.
+pub fn session_functions(btf: &KernelBtf) -> Option<Session> {
+    let of_kernel = |name| Some(btf.by_name(Space::Func, name)?).filter(|id| id.object == 0);
+    Some(Session {
+        is_return: of_kernel("bpf_session_is_return")?.id,
+        cookie: of_kernel("bpf_session_cookie")?.id,
+    })
+}
+
+/// What trampolines can do with a function: its number in BTF. Tries it, which takes hundredths of a second: kernels know
+/// many reasons to refuse one, and some can't attach any.
+pub fn trampoline(btf: &KernelBtf, function: TypeId) -> Trampoline {
+    let attaches = |when: AttachType, session: Option<Session>| -> Option<()> {
+        let features = CodegenFeatures {
+            session,
+            ..CodegenFeatures::default()
+        };
+        let object = generate_as(ProgramKind::Tracing, &features, |b| {
+            if session.is_some() {
+                b.at_return();
+                let kept = b.kept();
+                b.keep(kept);
+            }
+            0.into()
+        })?;
+        let module = match btf.module(function) {
+            "" => None,
+            module => Some(super::btf::object_fd(module).ok()?),
+        };
+        let options = LoadOptions {
+            attach_type: Some(when),
+            attach_btf_id: function.id,
+            attach_btf_obj: module.as_ref().map(AsFd::as_fd),
+            ..LoadOptions::default()
+        };
+        let program = load(&object, &Maps::default(), &options).ok()?;
+        attach::tracepoint(&program).ok().map(drop)
+    };
+    let sessions = btf
+        .enum_values("bpf_attach_type")
+        .is_some_and(|types| types.iter().any(|(name, _)| name == "BPF_TRACE_FSESSION"));
+    let session = sessions.then(|| session_functions(btf)).flatten();
+    if let Some(session) = session
+        && attaches(AttachType::TraceFsession, Some(session)).is_some()
+    {
+        return Trampoline::Session(session);
+    }
+    match attaches(AttachType::TraceFexit, None) {
+        Some(()) => Trampoline::Pair,
+        None => Trampoline::No,
     }
 }
 

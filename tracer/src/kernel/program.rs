@@ -29,6 +29,8 @@ pub enum AttachType {
     TraceKprobeMulti = 42,
     /// Entry and return of many functions together (6.10+).
     TraceKprobeSession = 56,
+    /// A function's entry and return together by trampoline (7.0+).
+    TraceFsession = 58,
     /// Many functions by trampoline (7.2+).
     TraceFentryMulti = 59,
 }

@@ -3,17 +3,18 @@
 //! Everything is read when it is first asked for: a script without types never reads BTF, one without wildcards
 //! never the list of functions.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 
 use ktrail_ebpf::kernel::{Features as CodegenFeatures, KType, Session, Space, TypeId, Types};
-use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField};
+use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField, Trampoline};
 
 use super::names::LazySymbols;
 use super::pattern::Pattern;
 use crate::kernel::Lacking;
 use crate::kernel::btf::KernelBtf;
-use crate::kernel::features::Features;
+use crate::kernel::features::{self, Features};
 use crate::kernel::maps;
 use crate::kernel::tracefs;
 
@@ -25,6 +26,8 @@ pub struct MachineEnv {
     codegen: OnceCell<Result<CodegenFeatures, Lacking>>,
     /// What programs of kprobe sessions call.
     session: OnceCell<Option<Session>>,
+    /// What trampolines can do with functions, which is tried.
+    trampolines: RefCell<BTreeMap<FunctionName, Trampoline>>,
     symbols: LazySymbols,
     /// Names of functions that can be traced, with their modules.
     functions: OnceCell<Vec<FunctionName>>,
@@ -95,6 +98,7 @@ impl MachineEnv {
             features: OnceCell::new(),
             codegen: OnceCell::new(),
             session: OnceCell::new(),
+            trampolines: RefCell::default(),
             symbols: LazySymbols::default(),
             functions: OnceCell::new(),
             only_pid,
@@ -123,6 +127,35 @@ impl MachineEnv {
     pub fn machine_features(&self) -> Result<&Features, Lacking> {
         let probe = || Features::probe(self.types.btf()?);
         self.features.get_or_init(probe).as_ref().map_err(Clone::clone)
+    }
+
+    /// What programs call that see both moments of a call, if the kernel has such programs at all.
+    pub fn session_functions(&self) -> Option<Session> {
+        features::session_functions(self.types.btf().ok()?)
+    }
+
+    fn try_trampoline(&self, function: &FunctionName) -> Option<Trampoline> {
+        // A trampoline serves one function only; all of that name are meant.
+        let symbols = self.symbols.get()?;
+        let wanted = function
+            .module
+            .as_deref()
+            .map(|m| if m == "vmlinux" { "" } else { m });
+        let named = symbols.named(&function.name);
+        if named
+            .iter()
+            .filter(|s| wanted.is_none_or(|w| w == s.module))
+            .count()
+            != 1
+        {
+            return None;
+        }
+        let btf = self.types.btf().ok()?;
+        let id = btf.function(
+            Some(function.module.as_deref().unwrap_or("vmlinux")),
+            &function.name,
+        )?;
+        Some(features::trampoline(btf, id))
     }
 
     /// The kernel's types.
@@ -347,6 +380,15 @@ impl ScriptEnv for MachineEnv {
         *self
             .session
             .get_or_init(|| self.machine_features().ok()?.session(self.types.btf().ok()?))
+    }
+
+    fn trampoline(&self, function: &FunctionName) -> Trampoline {
+        if let Some(known) = self.trampolines.borrow().get(function) {
+            return *known;
+        }
+        let found = self.try_trampoline(function).unwrap_or(Trampoline::No);
+        self.trampolines.borrow_mut().insert(function.clone(), found);
+        found
     }
 
     fn only_pid(&self) -> Option<u32> {

@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow};
 use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
 use ktrail_ebpf::kernel::Features as CodegenFeatures;
 use ktrail_ebpf::script::output::{
-    AttachPoint, Compiled, Missing, Period, Probe, STATE, STATE_SIZE, Target, When,
+    AttachPoint, Compiled, Missing, Period, Probe, STATE, STATE_EXITING, STATE_SIZE, Target, When,
 };
 
 use super::env::MachineEnv;
@@ -239,8 +239,11 @@ impl Loaded {
         Ok(())
     }
 
-    /// Detach everything.
+    /// Detach everything. One after the other is gone, so none does anything any more: a span's return would miss its
+    /// entry.
     pub fn detach(&mut self) {
+        // It can't be told to a kernel that doesn't answer any more, and the programs go all the same.
+        let _ = self.set_state(STATE_EXITING, 1);
         for attached in self.attached.drain(..) {
             attached.detach();
         }
@@ -291,10 +294,11 @@ impl Attacher<'_> {
     fn probe(&mut self, probe: &Probe, object: &Object) -> anyhow::Result<()> {
         match &probe.targets[0].attach {
             AttachPoint::Kprobe { .. } => self.kprobes(probe, object),
-            AttachPoint::Fentry { ret, .. } => {
-                let when = match ret {
-                    true => AttachType::TraceFexit,
-                    false => AttachType::TraceFentry,
+            AttachPoint::Fentry { when, .. } => {
+                let when = match when {
+                    When::Entry => AttachType::TraceFentry,
+                    When::Return => AttachType::TraceFexit,
+                    When::Both => AttachType::TraceFsession,
                 };
                 self.each(probe, |this, target| this.tracing(object, target, when))
             }

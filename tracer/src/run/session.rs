@@ -297,7 +297,7 @@ impl<W: Write> Run<'_, W> {
                     format!("map {name} was full: {count} entries were not made; raise max_map_keys")
                 }
                 ErrorKind::SpanFull => {
-                    format!("{count} calls were not measured: too many were under way at once")
+                    format!("{count} calls were not measured: too many were under way")
                 }
                 ErrorKind::StackLost => {
                     format!(

@@ -94,6 +94,10 @@ fn argument(c: &Checker<'_>, kind: ArgKind, arg: Operand) -> Found {
     let (fits, wanted) = match kind {
         ArgKind::Int => (number, "a number"),
         ArgKind::KernelAddr => (number, "a kernel address"),
+        ArgKind::TypedAddr => (
+            ty == Some(Type::Kernel { direct: true }),
+            "a kernel address of a known type",
+        ),
         ArgKind::UserAddr => (number, "a user address"),
         ArgKind::Ctx => (ty == Some(Type::Ctx), "the context"),
         ArgKind::Map => (ty == Some(Type::Map), "a map"),

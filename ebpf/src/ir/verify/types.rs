@@ -194,8 +194,8 @@ fn operation(c: &Checker<'_>, op: &Op) -> Found {
 
 fn session(c: &Checker<'_>) -> Found {
     match c.program.kind {
-        ProgramKind::Kprobe => Ok(()),
-        _ => Err("only a kprobe program sees both moments of a call".into()),
+        ProgramKind::Kprobe | ProgramKind::Tracing => Ok(()),
+        _ => Err("only a kprobe or tracing program sees both moments of a call".into()),
     }
 }
 
@@ -225,6 +225,8 @@ fn mov(c: &Checker<'_>, dst: Reg, src: Operand) -> Found {
     match src {
         Operand::Imm(_) => c.expect_scalar(dst),
         Operand::Reg(src) if converts(c.type_of(src), to) => Ok(()),
+        // The program's own memory has an address, too.
+        Operand::Reg(src) if scalar(to) && memory(c.type_of(src)) => Ok(()),
         Operand::Reg(src) => Err(format!(
             "{src} is {}, {dst} {}",
             c.name(c.type_of(src)),

@@ -26,7 +26,7 @@ pub enum Span {
     Entry,
     /// It returns.
     Return,
-    /// Both: a kprobe session.
+    /// Both: a session.
     Both,
 }
 
@@ -48,8 +48,8 @@ pub struct Built {
     pub maps: Vec<MapDecl>,
     pub uses_cookie: bool,
     pub per_target: bool,
-    /// It asks for a span's arguments.
-    pub wants_arguments: bool,
+    /// It asks for what such a program doesn't have: another kind is to be built.
+    pub unfit: bool,
 }
 
 /// One program while it is built.
@@ -60,9 +60,11 @@ pub struct Body<'g, 'a> {
     pub provider: Provider,
     pub targets: &'g [Place],
     pub part: Span,
+    /// Attached by a trampoline: arguments and result are in the context, in their order.
+    pub trampoline: bool,
     pub uses_cookie: bool,
     pub per_target: bool,
-    pub wants_arguments: bool,
+    pub unfit: bool,
     pub instance: u32,
     declared: u32,
     pub scopes: Vec<HashMap<String, Var>>,
@@ -93,7 +95,7 @@ impl<'g, 'a> Body<'g, 'a> {
         name: &str,
         provider: Provider,
         targets: &'g [Place],
-        part: Span,
+        (part, trampoline): (Span, bool),
     ) -> Body<'g, 'a> {
         let mut b = Builder::new(name);
         let out = b.block();
@@ -104,9 +106,10 @@ impl<'g, 'a> Body<'g, 'a> {
             provider,
             targets,
             part,
+            trampoline,
             uses_cookie: false,
             per_target: false,
-            wants_arguments: false,
+            unfit: false,
             instance,
             declared: 0,
             scopes: vec![HashMap::new()],
@@ -133,7 +136,7 @@ impl<'g, 'a> Body<'g, 'a> {
             maps: self.maps,
             uses_cookie: self.uses_cookie,
             per_target: self.per_target,
-            wants_arguments: self.wants_arguments,
+            unfit: self.unfit,
         }
     }
 
@@ -144,6 +147,8 @@ impl<'g, 'a> Body<'g, 'a> {
             self.unless_wanted(self.out);
         }
         match self.part {
+            Span::Entry if self.trampoline => return self.frame_entry(),
+            Span::Return if self.trampoline => self.frame_return(),
             Span::Entry => return self.span_entry(),
             Span::Return => self.span_return(),
             Span::Both => self.span_session(),
@@ -272,7 +277,7 @@ impl<'g, 'a> Body<'g, 'a> {
         let known = self.g.vars.get(&key).cloned().unwrap_or(Ty::None);
         let ty = merge(&known, ty).unwrap_or(known);
         self.g.vars.insert(key, ty.clone());
-        let at = self.storage(&ty);
+        let at = self.storage(&ty, self.g.addressed.contains(&key));
         let var = Var {
             ty,
             at,
@@ -285,8 +290,8 @@ impl<'g, 'a> Body<'g, 'a> {
         var
     }
 
-    fn storage(&mut self, ty: &Ty) -> At {
-        if ty.in_register() {
+    fn storage(&mut self, ty: &Ty, memory: bool) -> At {
+        if ty.in_register() && !memory {
             At::Num(self.b.int().into())
         } else if *ty == Ty::None {
             At::Nothing

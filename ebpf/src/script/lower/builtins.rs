@@ -272,6 +272,10 @@ impl Body<'_, '_> {
         if self.g.env.features().get_func_ip {
             return Value::num(Ty::Ksym, self.b.call(Helper::GetFuncIp, vec![ctx.into()]));
         }
+        // A trampoline's context has no registers.
+        if self.trampoline {
+            self.unfit = true;
+        }
         // The instruction pointer of `struct pt_regs`.
         let off = match self.g.env.features().arch {
             Arch::X86_64 => 128,
@@ -294,6 +298,9 @@ impl Body<'_, '_> {
         ) {
             self.error(span, format!("a {} probe has no registers", self.provider.name()));
             return Value::none();
+        }
+        if self.trampoline {
+            self.unfit = true;
         }
         let known = registers(self.g.env.features().arch);
         let Some((_, off)) = known.iter().find(|(n, _)| *n == name) else {
@@ -353,9 +360,10 @@ impl Body<'_, '_> {
         };
         match self.provider {
             Provider::Span if self.apart => self.error(span, super::loops::APART),
+            Provider::Span if self.trampoline => return self.typed_argument(n, span),
             Provider::Span if self.part == SpanPart::Both => {
                 // Another program is built instead.
-                self.wants_arguments = true;
+                self.unfit = true;
                 return Some(self.b.imm(0));
             }
             Provider::Span => match self.span_args.get(usize::from(n)) {
@@ -367,17 +375,22 @@ impl Body<'_, '_> {
             }
             Provider::Kprobe => return Some(self.b.arg(n, Type::Int)),
             Provider::Fentry | Provider::Fexit | Provider::RawTracepoint | Provider::Iter => {
-                let count = self.targets[0]
-                    .prototype
-                    .map(|p| parameters(&self.g.universe, p).len());
-                if count.is_none_or(|count| usize::from(n) < count) {
-                    return Some(self.argument_word(n));
-                }
-                let count = count.unwrap_or(0);
-                self.error(span, format!("there are {count} arguments, counted from 0"));
+                return self.typed_argument(n, span);
             }
             _ => self.error(span, format!("a {} probe has no arguments", self.provider.name())),
         }
+        None
+    }
+
+    /// Argument `n`, of a program whose context has them all.
+    fn typed_argument(&mut self, n: u8, span: ast::Span) -> Option<Reg> {
+        let prototype = self.targets[0].prototype;
+        let count = prototype.map(|p| parameters(&self.g.universe, p).len());
+        if count.is_none_or(|count| usize::from(n) < count) {
+            return Some(self.argument_word(n));
+        }
+        let count = count.unwrap_or(0);
+        self.error(span, format!("there are {count} arguments, counted from 0"));
         None
     }
 
@@ -405,7 +418,7 @@ impl Body<'_, '_> {
                 .filter(|ty| ty.in_register())
         };
         let (r, ty) = match self.provider {
-            Provider::Kretprobe | Provider::Span => {
+            Provider::Kretprobe | Provider::Span if !self.trampoline => {
                 let off = match self.g.env.features().arch {
                     Arch::X86_64 => 80,
                     Arch::Aarch64 => 0,
@@ -420,7 +433,7 @@ impl Body<'_, '_> {
                 };
                 (r, ty.unwrap_or(Ty::I64))
             }
-            Provider::Fexit => {
+            Provider::Fexit | Provider::Span => {
                 self.per_target |= self.targets.len() > 1;
                 let words = prototype.map_or(0, |p| {
                     parameters(&self.g.universe, p).last().map_or(0, |(_, ty, at)| {

@@ -45,6 +45,7 @@ const VALUES: &[&str] = &[
     "memcmp",
     "getopt",
     "len",
+    "path",
 ];
 
 /// Functions that do something.
@@ -88,7 +89,7 @@ impl Body<'_, '_> {
             ))
         };
         let count = match name.name.as_str() {
-            "str" | "buf" | "ntop" | "cgroup_path" => least_most(1, 2),
+            "str" | "buf" | "ntop" | "cgroup_path" | "path" => least_most(1, 2),
             "strncmp" | "memcmp" | "find" => least_most(3, 3),
             "strftime" | "strcontains" | "strstr" | "has_key" => least_most(2, 2),
             "getopt" => least_most(1, 3),
@@ -220,6 +221,7 @@ impl Body<'_, '_> {
         match func {
             "str" => return self.str(args, span, dest),
             "buf" => return self.buf(args, span, dest),
+            "path" => return self.path(args, span),
             "ntop" => return self.ntop(args, span),
             "macaddr" => {
                 let v = self.expr(&args[0]);

@@ -5,7 +5,7 @@ use super::body::Body;
 use super::expr::{pure, value_type};
 use super::ir_span;
 use super::value::{At, Dest, Value};
-use crate::ir::{BinOp, Cond, MapDecl, MapKind, Reg, Size, Type, Width};
+use crate::ir::{BinOp, Cond, MapDecl, MapKind, Op, Reg, Size, Type, Width};
 use crate::isa::Helper;
 use crate::script::ast::{Expr, ExprKind};
 use crate::script::output::{
@@ -15,6 +15,9 @@ use crate::script::types::Ty;
 
 /// Bytes of the ring for output.
 const EVENTS_SIZE: u32 = 1 << 22;
+/// A span's calls under way, where a trampoline shows them: hashes of 2^bits, and places for calls of one hash.
+const FRAME_BITS: i64 = 12;
+const FRAME_PLACES: u32 = 4;
 /// Bytes of the ring for actions.
 const CONTROL_SIZE: u32 = 1 << 16;
 /// Most strings of a `join()`.
@@ -406,14 +409,93 @@ impl Body<'_, '_> {
         self.b.keep(now);
         self.b.jump(self.out);
 
-        // Not called at the return.
+        // Not called at the return; a trampoline's session always is, and finds nothing kept.
         self.b.switch_to(skip);
-        self.b.ret(1);
+        self.b.ret(i64::from(!self.trampoline));
 
         self.b.switch_to(returned);
         let now = self.b.call(Helper::KtimeGetNs, vec![]);
         self.unless_wanted(self.out);
         let start = self.b.kept();
+        if self.trampoline {
+            self.b.branch_if(Cond::Eq, start, 0, self.out);
+        }
+        self.duration = Some(self.b.bin(BinOp::Sub, Width::W64, now, start));
+    }
+
+    /// The places where calls may be that are under way, by a hash of where the trampoline's frame is on the stack: the
+    /// context, which is the same for the programs at a call's entry and at its return. With the frame.
+    fn frame_places(&mut self) -> (Reg, Reg) {
+        let map = self.map(MapDecl {
+            name: format!("span_{}", self.targets[0].name),
+            kind: MapKind::Array,
+            key_size: 4,
+            value_size: 16 * FRAME_PLACES,
+            max_entries: 1 << FRAME_BITS,
+        });
+        let ctx = self.b.ctx();
+        let frame = self.b.int();
+        self.b.mov(frame, ctx);
+        // The kernel's verifier lets nobody compute with a pointer, but half of one is a number to it.
+        let low = self.b.int();
+        self.b.push(Op::Extend {
+            size: Size::B4,
+            signed: false,
+            dst: low,
+            src: frame,
+        });
+        // 2^32 less the golden ratio: spreads what differs in few bits.
+        let hash = self.b.bin(BinOp::Mul, Width::W32, low, 0x61c8_8647);
+        let hash = self.b.bin(BinOp::Shr, Width::W32, hash, 32 - FRAME_BITS);
+        let slot = self.b.slot(4, 4);
+        let key = self.b.slot_addr(slot);
+        self.b.store(key, 0, hash, Size::B4);
+        let addr = self.b.map(map);
+        let ty = Type::MapValue { map, nullable: true };
+        let args = vec![addr.into(), key.into()];
+        let places = self.b.call_as(ty, Helper::MapLookupElem, args);
+        (self.b.non_null(places, self.out), frame)
+    }
+
+    /// The function is entered: remember when, at the first place that is free. Where none is, the return will count it.
+    pub fn frame_entry(&mut self) {
+        let (places, frame) = self.frame_places();
+        let now = self.b.call(Helper::KtimeGetNs, vec![]);
+        for at in (0..FRAME_PLACES as i32).map(|place| 16 * place) {
+            let (other, free, next) = (self.b.block(), self.b.block(), self.b.block());
+            let held = self.b.load(places, at, Size::B8);
+            self.b.branch(Cond::Ne, held, 0, other, free);
+            // One that is in the same frame has not returned, or was not seen to.
+            self.b.switch_to(other);
+            self.b.branch(Cond::Eq, held, frame, free, next);
+            self.b.switch_to(free);
+            self.b.store(places, at, frame, Size::B8);
+            self.b.store(places, at + 8, now, Size::B8);
+            self.b.jump(self.out);
+            self.b.switch_to(next);
+        }
+    }
+
+    /// It returns: what was remembered, or leave. Both programs are on in each trampoline that runs the second, so a call
+    /// that isn't there had no place, or another CPU took it at the same time.
+    pub fn frame_return(&mut self) {
+        let now = self.b.call(Helper::KtimeGetNs, vec![]);
+        let (places, frame) = self.frame_places();
+        let (start, found) = (self.b.int(), self.b.block());
+        for at in (0..FRAME_PLACES as i32).map(|place| 16 * place) {
+            let (this, next) = (self.b.block(), self.b.block());
+            let held = self.b.load(places, at, Size::B8);
+            self.b.branch(Cond::Eq, held, frame, this, next);
+            self.b.switch_to(this);
+            let time = self.b.load(places, at + 8, Size::B8);
+            self.b.mov(start, time);
+            self.b.store(places, at, 0, Size::B8);
+            self.b.jump(found);
+            self.b.switch_to(next);
+        }
+        self.count_error(ErrorKind::SpanFull, ast::Span::default());
+        self.b.jump(self.out);
+        self.b.switch_to(found);
         self.duration = Some(self.b.bin(BinOp::Sub, Width::W64, now, start));
     }
 

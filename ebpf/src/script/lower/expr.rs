@@ -211,6 +211,10 @@ impl Body<'_, '_> {
                 self.b.mov(copy, r);
                 Value::num(var.ty.clone(), copy)
             }
+            At::Mem(..) if var.ty.in_register() => {
+                let n = self.num(&Value::of(var.ty.clone(), var.at.clone()));
+                Value::num(var.ty.clone(), n)
+            }
             _ => Value::of(var.ty.clone(), var.at.clone()),
         }
     }
@@ -430,10 +434,7 @@ impl Body<'_, '_> {
                 Value::num(ty, dst)
             }
             UnaryOp::Deref => self.deref(inner, span),
-            UnaryOp::AddressOf => {
-                self.error(span, "the address of a variable or a map can't be taken yet");
-                Value::none()
-            }
+            UnaryOp::AddressOf => self.address_of(inner, span),
         }
     }
 

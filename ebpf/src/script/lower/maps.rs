@@ -387,6 +387,35 @@ impl Body<'_, '_> {
         });
     }
 
+    /// `&@m`, `&@m[k]`: what the entry holds and where it is, 0 where there is none.
+    pub fn map_address(&mut self, name: &str, key: Option<&Expr>, span: ast::Span) -> Option<(Ty, Operand)> {
+        let key = self.key(name, key, span)?;
+        let u = self.use_map(name)?;
+        let ValueTy::Scalar(ty) = &u.value else {
+            self.error(
+                span,
+                format!("'@{name}' holds an aggregation, each CPU its own: it has no address"),
+            );
+            return None;
+        };
+        let dst = self.b.int();
+        if u.decl.kind == MapKind::Array {
+            let base = self.b.map_data(u.map, 0);
+            self.b.mov(dst, base);
+            return Some((ty.clone(), dst.into()));
+        }
+        let (none, done) = (self.b.block(), self.b.block());
+        let entry = self.lookup_entry(&u, key);
+        let entry = self.b.non_null(entry, none);
+        self.b.mov(dst, entry);
+        self.b.jump(done);
+        self.b.switch_to(none);
+        self.b.mov(dst, 0);
+        self.b.jump(done);
+        self.b.switch_to(done);
+        Some((ty.clone(), dst.into()))
+    }
+
     /// `@m`, `@m[k]` as a value: zero where there is none.
     pub fn map_read(&mut self, name: &str, key: Option<&Expr>, span: ast::Span) -> Value {
         let Some(key) = self.key(name, key, span) else {

@@ -31,12 +31,13 @@ mod loops;
 mod maps;
 mod merge;
 mod options;
+mod path;
 mod place;
 mod points;
 mod text;
 mod value;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::ast;
 use super::diagnostic::Diagnostic;
@@ -78,6 +79,7 @@ pub fn compile(script: &ast::Script, env: &dyn ScriptEnv) -> Result<Compiled, Ve
         maps: BTreeMap::new(),
         map_index: HashMap::new(),
         vars: HashMap::new(),
+        addressed: HashSet::new(),
         changed: false,
         diagnostics: vec![],
         probes: vec![],
@@ -225,6 +227,8 @@ pub struct Global<'a> {
     map_index: HashMap<String, usize>,
     /// The types of variables, by program and number of declaration in it.
     pub vars: HashMap<(u32, u32), Ty>,
+    /// Those of them that are in memory because the script wants their address.
+    pub addressed: HashSet<(u32, u32)>,
     pub changed: bool,
     pub diagnostics: Vec<Diagnostic>,
     pub probes: Vec<Probe>,

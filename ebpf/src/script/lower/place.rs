@@ -5,7 +5,7 @@ use super::body::Body;
 use super::expr::value_type;
 use super::merge::{merge, plain};
 use super::value::{At, Value};
-use crate::ir::{BinOp, Cond, Op, Operand, Size, Width};
+use crate::ir::{BinOp, Cond, Op, Operand, Reg, Size, Width};
 use crate::kernel::{TypeId, field};
 use crate::script::Diagnostic;
 use crate::script::ast::{Expr, ExprKind, Ident};
@@ -57,6 +57,45 @@ impl Body<'_, '_> {
                 Value::none()
             }
         }
+    }
+
+    /// `&$x`, `&@m`, `&@m[k]`: where the variable or the map's value is; 0 if there is no such entry.
+    pub fn address_of(&mut self, inner: &Expr, span: ast::Span) -> Value {
+        let address = |s: &mut Self, base: Reg, off: i32| {
+            let dst = s.b.int();
+            s.b.mov(dst, base);
+            s.b.add(dst, i64::from(off))
+        };
+        let (to, n): (Ty, Operand) = match &inner.kind {
+            ExprKind::Variable(name) => match self.lookup(name).cloned() {
+                Some(var) => match var.at {
+                    At::Mem(base, off) => (var.ty, address(self, base, off).into()),
+                    // Known from now on to need memory: another round follows.
+                    _ => {
+                        self.g.addressed.insert(var.key);
+                        self.g.changed = true;
+                        (var.ty, Operand::Imm(0))
+                    }
+                },
+                None => {
+                    self.error(inner.span, format!("'${name}' has no value yet"));
+                    return Value::none();
+                }
+            },
+            ExprKind::Map { name, key } => match self.map_address(name, key.as_deref(), inner.span) {
+                Some(found) => found,
+                None => return Value::none(),
+            },
+            _ => {
+                self.error(span, "only variables and maps have an address");
+                return Value::none();
+            }
+        };
+        let ty = Ty::Ptr {
+            to: Box::new(to),
+            user: false,
+        };
+        Value::num(ty, n)
     }
 
     pub fn field(&mut self, inner: &Expr, name: &Ident) -> Value {

@@ -8,7 +8,7 @@ use crate::ir::{Program as IrProgram, ProgramKind};
 use crate::kernel::{TypeId, Types};
 use crate::script::Diagnostic;
 use crate::script::ast::Provider;
-use crate::script::env::{For, FunctionName, ScriptEnv};
+use crate::script::env::{For, FunctionName, ScriptEnv, Trampoline};
 use crate::script::output::{AttachPoint, Missing, Period, Probe, Target, When};
 
 /// A program to be built, or several, if its targets turn out to need programs of their own.
@@ -98,7 +98,10 @@ fn places(global: &Global<'_>, point: &ast::AttachPoint) -> Places {
         }
         (Provider::Fentry | Provider::Fexit, [.., pattern]) if parts.len() <= 2 => {
             let module = (parts.len() == 2).then(|| parts[0]);
-            let ret = point.provider == Provider::Fexit;
+            let when = match point.provider {
+                Provider::Fexit => When::Return,
+                _ => When::Entry,
+            };
             Ok(env
                 .functions(module, pattern, For::Fentry)
                 .into_iter()
@@ -113,7 +116,7 @@ fn places(global: &Global<'_>, point: &ast::AttachPoint) -> Places {
                     attach: AttachPoint::Fentry {
                         func: function.name,
                         module: function.module,
-                        ret,
+                        when,
                     },
                 })
                 .filter(|place| place.prototype.is_some())
@@ -346,15 +349,11 @@ pub fn build(global: &mut Global<'_>, instance: u32, program: &Program<'_>) {
     // Room for the programs of one attach point, whose variables are apart.
     let instance = instance << 12;
     if program.provider == Provider::Span {
-        if global.env.session().is_some() && try_session(global, instance, program) {
-            return;
-        }
-        build_one(global, instance, program, &program.targets, SpanPart::Entry);
-        build_one(global, instance + 1, program, &program.targets, SpanPart::Return);
-        return;
+        return build_span(global, instance, program);
     }
     let before = Before::of(global);
-    let built = build_one(global, instance, program, &program.targets, SpanPart::None);
+    let plain = (SpanPart::None, false);
+    let built = build_one(global, instance, program, &program.targets, plain);
     if built.shared || program.targets.len() == 1 {
         return;
     }
@@ -362,24 +361,53 @@ pub fn build(global: &mut Global<'_>, instance: u32, program: &Program<'_>) {
     before.restore(global);
     for (i, target) in program.targets.iter().enumerate() {
         let own = std::slice::from_ref(target);
-        build_one(
-            global,
-            instance + 1 + i as u32 % 4095,
-            program,
-            own,
-            SpanPart::None,
-        );
+        build_one(global, instance + 1 + i as u32 % 4095, program, own, plain);
     }
 }
 
-/// One program for both moments, if all that it needs of the entry is the time: there is room for 8 bytes.
-fn try_session(global: &mut Global<'_>, instance: u32, program: &Program<'_>) -> bool {
-    let before = Before::of(global);
-    let built = build_one(global, instance, program, &program.targets, SpanPart::Both);
-    if built.wants_arguments {
+/// Build a span's program, or its two: the first of these ways that the kernel has and that gives what the body asks
+/// for, from the cheapest to the one that always is.
+///
+/// - A session of the function's trampoline: one program, which has the arguments at the return, too.
+/// - The same by two programs. The frame that they share on the stack tells which call it is.
+/// - A kprobe session: one program for many functions. It has room for 8 bytes, which is the time, so no arguments.
+/// - A kprobe at the entry and one at the return.
+fn build_span(global: &mut Global<'_>, instance: u32, program: &Program<'_>) {
+    use SpanPart::{Both, Entry, Return};
+    let trampoline = match program.targets.as_slice() {
+        [
+            Place {
+                attach: AttachPoint::Kprobe { func, module, .. },
+                prototype: Some(_),
+                ..
+            },
+        ] => global.env.trampoline(&FunctionName {
+            name: func.clone(),
+            module: module.clone(),
+        }),
+        _ => Trampoline::No,
+    };
+    let mut ways: Vec<&[(SpanPart, bool)]> = vec![];
+    match trampoline {
+        Trampoline::No => {}
+        Trampoline::Pair => ways.push(&[(Entry, true), (Return, true)]),
+        Trampoline::Session(_) => ways.push(&[(Both, true)]),
+    }
+    if ways.is_empty() && global.env.session().is_some() {
+        ways.push(&[(Both, false)]);
+    }
+    ways.push(&[(Entry, false), (Return, false)]);
+    for way in ways {
+        let before = Before::of(global);
+        let mut unfit = false;
+        for (i, &part) in (0..).zip(way) {
+            unfit |= build_one(global, instance + i, program, &program.targets, part).unfit;
+        }
+        if !unfit {
+            return;
+        }
         before.restore(global);
     }
-    !built.wants_arguments
 }
 
 /// How much there was before a program that is perhaps not kept.
@@ -409,8 +437,8 @@ impl Before {
 struct BuiltOne {
     /// Its targets can share it.
     shared: bool,
-    /// It asks for a span's arguments.
-    wants_arguments: bool,
+    /// It asks for what such a program doesn't have.
+    unfit: bool,
 }
 
 /// Build one program for `targets`.
@@ -419,10 +447,11 @@ fn build_one(
     instance: u32,
     program: &Program<'_>,
     targets: &[Place],
-    part: SpanPart,
+    (part, trampoline): (SpanPart, bool),
 ) -> BuiltOne {
     let kind = match targets[0].attach {
         AttachPoint::Begin | AttachPoint::End => ProgramKind::RawTracepoint,
+        AttachPoint::Kprobe { .. } if trampoline => ProgramKind::Tracing,
         AttachPoint::Kprobe { .. } => ProgramKind::Kprobe,
         AttachPoint::Fentry { .. } | AttachPoint::RawTracepoint { .. } | AttachPoint::Iter { .. } => {
             ProgramKind::Tracing
@@ -434,7 +463,14 @@ fn build_one(
         | AttachPoint::Hardware { .. } => ProgramKind::PerfEvent,
     };
     let name = format!("p{}", global.probes.len());
-    let mut body = Body::new(global, instance, &name, program.provider, targets, part);
+    let mut body = Body::new(
+        global,
+        instance,
+        &name,
+        program.provider,
+        targets,
+        (part, trampoline),
+    );
     body.probe(program.source);
     let built = body.finish();
     // Features are asked for only where they matter: probing them takes time.
@@ -450,6 +486,19 @@ fn build_one(
                     SpanPart::Both => *when = When::Both,
                 }
             }
+            if let (
+                true,
+                AttachPoint::Kprobe {
+                    func, module, when, ..
+                },
+            ) = (trampoline, &attach)
+            {
+                attach = AttachPoint::Fentry {
+                    func: func.clone(),
+                    module: module.clone(),
+                    when: *when,
+                };
+            }
             Target {
                 attach,
                 name: place.name.clone(),
@@ -457,7 +506,7 @@ fn build_one(
             }
         })
         .collect();
-    let wants_arguments = built.wants_arguments;
+    let unfit = built.unfit;
     global.probes.push(Probe {
         program: IrProgram {
             name,
@@ -469,10 +518,7 @@ fn build_one(
         span: ir_span(program.span),
         uses_cookie: built.uses_cookie,
     });
-    BuiltOne {
-        shared,
-        wants_arguments,
-    }
+    BuiltOne { shared, unfit }
 }
 
 /// The parameters of a prototype: name, type, and the position of its first 64-bit word.

@@ -22,7 +22,9 @@ use table::Row;
 /// Boot the lab's kernels with a counting clock and show what tracing costs in instructions a packet.
 ///
 /// Rows: the load untraced; for each backend an empty program at the same functions (the floor), ktrail with a
-/// filter that matches nothing of the load (miss) and with one that matches all (hit).
+/// filter that matches nothing of the load (miss) and with one that matches all (hit). Then scripts: the smallest one,
+/// a wildcard over more than 1,500 functions, and probes/nf_latency.probe, before it the load with three netfilter hooks
+/// that it measures.
 #[derive(Debug, Args)]
 pub struct Options {
     /// The kernel; may be given more than once [default: all].
@@ -116,6 +118,13 @@ fn rows(kernel: Kernel, options: &Options) -> Vec<String> {
     if options.peers {
         rows.extend(["pwru-miss", "pwru-hit"].map(str::to_owned));
     }
+    rows.push("script:start".to_owned());
+    if matches!(kernel, Kernel::V6_12 | Kernel::V7) {
+        // Older ones, attaching one by one, have it in `ready` of the rows above.
+        rows.push("script:wildcard".to_owned());
+    }
+    // The hooks stay for what follows.
+    rows.extend(["script:hooks", "script:nf_latency"].map(str::to_owned));
     if !options.rows.is_empty() {
         // Everything is told in ratios to this one.
         rows.retain(|row| row == "untraced" || options.rows.iter().any(|text| row.contains(text.as_str())));

@@ -68,6 +68,8 @@ fn cells(row: &Row, all: &[Row]) -> [String; 9] {
     [
         match (row.cost(), row.fields.get("why")) {
             (Some(cost), _) => format!("{:.1}k", cost / 1e3),
+            // Nothing of the load: how long it takes is what matters.
+            (None, None) if ready.is_some() => "–".to_owned(),
             (None, Some(why)) => format!("failed: {why}"),
             (None, None) => "failed".to_owned(),
         },

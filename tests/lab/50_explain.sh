@@ -1,5 +1,5 @@
 # Journeys explain themselves: the five questions about a DNS query, asked of recordings, and what ktrail knows of functions.
-# timeout: 600
+# timeout: 300
 . /lab/tests/lib.sh
 
 good=/tmp/good.ktrail

@@ -230,13 +230,14 @@ impl Emitter {
             Mop::Copy {
                 dst,
                 src,
-                narrow: true,
-            } if dst != src => self.put(op::ALU | op::MOV | op::X, reg(dst), reg(src), 0, 0),
-            Mop::Copy { dst, src, .. } => {
+                narrow: false,
+            } => {
                 self.mov(reg(dst), reg(src));
                 self.put(op::ALU64 | op::ADD | op::K, reg(dst), 0, 0, 0);
             }
-            Mop::Mov32 { dst, src } => self.put(op::ALU | op::MOV | op::X, reg(dst), reg(src), 0, 0),
+            Mop::Copy { dst, src, .. } | Mop::Mov32 { dst, src } => {
+                self.put(op::ALU | op::MOV | op::X, reg(dst), reg(src), 0, 0)
+            }
             Mop::MovSx { dst, src, bits } => {
                 self.put(op::ALU64 | op::MOV | op::X, reg(dst), reg(src), bits, 0);
             }

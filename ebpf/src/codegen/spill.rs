@@ -165,25 +165,21 @@ impl Spiller {
     fn instruction(&mut self, mut op: Mop) {
         match &mut op {
             // Moves and constants go to and from the slot directly.
-            Mop::Mov { dst, src } => match (self.homes.get(dst).cloned(), self.homes.get(src).cloned()) {
-                (None, Some(home)) => return self.load(*dst, home),
-                (Some(Home::Slot(frame)), None) => return self.store(frame, *src),
-                (Some(Home::Slot(a)), Some(Home::Slot(b))) if a == b => return,
-                _ => {}
-            },
-            Mop::Copy { dst, src, .. } => {
-                match (self.homes.get(dst).cloned(), self.homes.get(src).cloned()) {
-                    (None, Some(home)) => return self.load(*dst, home),
+            &mut (Mop::Mov { dst, src } | Mop::Copy { dst, src, .. }) => {
+                match (self.homes.get(&dst).cloned(), self.homes.get(&src).cloned()) {
+                    (None, Some(home)) => return self.load(dst, home),
                     (Some(Home::Slot(frame)), None) => {
-                        // What is stored keeps what the verifier knows of where it came from.
-                        self.push(Mop::Alu {
-                            code: op::ADD,
-                            signed: false,
-                            wide: true,
-                            dst: *src,
-                            src: Src::Imm(0),
-                        });
-                        return self.store(frame, *src);
+                        if let Mop::Copy { .. } = op {
+                            // What is stored keeps what the verifier knows of where it came from.
+                            self.push(Mop::Alu {
+                                code: op::ADD,
+                                signed: false,
+                                wide: true,
+                                dst: src,
+                                src: Src::Imm(0),
+                            });
+                        }
+                        return self.store(frame, src);
                     }
                     (Some(Home::Slot(a)), Some(Home::Slot(b))) if a == b => return,
                     _ => {}

@@ -26,7 +26,7 @@ pub fn of_registers(func: &Function) -> Vec<u32> {
                         Operand::Reg(r) => bits[r.0 as usize],
                     });
                     let bits = &mut bits[dst.0 as usize];
-                    *bits = width.min(64).max(*bits);
+                    *bits = width.max(*bits);
                 }
             }
             if let Some(Term::NullCheck { dst, .. }) = block.term {

@@ -206,7 +206,12 @@ impl Builder {
 
     /// Unsigned load from memory that the kernel's verifier knows.
     pub fn load(&mut self, base: Reg, off: i32, size: Size) -> Reg {
-        let dst = self.int();
+        self.load_as(Type::Int, base, off, size)
+    }
+
+    /// Load of a pointer of type `ty`.
+    pub fn load_as(&mut self, ty: Type, base: Reg, off: i32, size: Size) -> Reg {
+        let dst = self.reg(ty);
         self.push(Op::Load {
             dst,
             base,

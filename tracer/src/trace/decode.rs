@@ -31,6 +31,27 @@ fn text(bytes: &[u8], (at, len): (u32, u32)) -> Vec<u8> {
     bytes.split(|&b| b == 0).next().unwrap_or_default().to_vec()
 }
 
+/// What every report says: an event without a packet.
+fn event(bytes: &[u8], point: PointId, sign: Sign) -> Event {
+    let number = |field| number(bytes, field);
+    Event {
+        time: number(Record::Time),
+        journey: number(Record::Journey),
+        skb: number(Record::Skb),
+        point,
+        cpu: number(Record::Cpu) as u32,
+        pid: (number(Record::PidTgid) >> 32) as u32,
+        tid: number(Record::PidTgid) as u32,
+        comm: text(bytes, record::COMM),
+        packet: None,
+        sign,
+        hook: None,
+        rule: None,
+        shown: vec![],
+        stack: vec![],
+    }
+}
+
 /// Decode the report of a call beneath a packet's function, which has a size of its own. `place` finds the point of a
 /// probed address; `returns` knows what the function at a point returns.
 ///
@@ -56,26 +77,12 @@ pub fn decode_beneath(
         Ok(number) => PointId(number),
         Err(_) => place(under).unwrap_or(PointId(record::NO_POINT)),
     };
-    Ok(Event {
-        time: number(Record::Time),
-        journey: number(Record::Journey),
-        skb: number(Record::Skb),
-        point,
-        cpu: number(Record::Cpu) as u32,
-        pid: (number(Record::PidTgid) >> 32) as u32,
-        tid: number(Record::PidTgid) as u32,
-        comm: text(bytes, record::COMM),
-        packet: None,
-        sign: Sign::Ran {
-            under,
-            returned: returns(point).value(number(Record::Extra0)),
-            took: number(Record::Extra1),
-        },
-        hook: None,
-        rule: None,
-        shown: vec![],
-        stack: vec![],
-    })
+    let sign = Sign::Ran {
+        under,
+        returned: returns(point).value(number(Record::Extra0)),
+        took: number(Record::Extra1),
+    };
+    Ok(event(bytes, point, sign))
 }
 
 /// Decode a report that carries `extras`. `place` finds the point of a probed address; `read` says whether code at an address gives data
@@ -157,20 +164,12 @@ pub fn decode(
         }
     });
     Ok(Event {
-        time: number(Record::Time),
-        journey: number(Record::Journey),
-        skb: number(Record::Skb),
-        point,
-        cpu: number(Record::Cpu) as u32,
-        pid: (number(Record::PidTgid) >> 32) as u32,
-        tid: number(Record::PidTgid) as u32,
-        comm: text(record::COMM),
         packet,
-        sign,
         hook,
         rule,
         shown,
         stack,
+        ..event(bytes, point, sign)
     })
 }
 

@@ -318,13 +318,7 @@ impl<'a> Body<'a> {
 
     fn build(mut self) -> ktrail_ebpf::ir::Function {
         let Spec { skb, role, .. } = *self.spec;
-        self.b.push(Op::MapData {
-            dst: self.state,
-            map: STATE,
-            off: 0,
-        });
-        let enabled = self.b.load(self.state, STATE_ENABLED as i32, Size::B8);
-        self.b.branch_if(Cond::Eq, enabled, 0, self.out);
+        self.unless_off();
         if let Role::Free { only_if: Some(index) } = role {
             let flag = self.b.arg(index, Type::Int);
             // A `bool` argument: the callee may leave what it likes in the upper bits.
@@ -351,6 +345,17 @@ impl<'a> Body<'a> {
         self.b.switch_to(self.out);
         self.b.ret(0);
         self.b.finish()
+    }
+
+    /// Leave the program unless it is switched on.
+    fn unless_off(&mut self) {
+        self.b.push(Op::MapData {
+            dst: self.state,
+            map: STATE,
+            off: 0,
+        });
+        let enabled = self.b.load(self.state, STATE_ENABLED as i32, Size::B8);
+        self.b.branch_if(Cond::Eq, enabled, 0, self.out);
     }
 
     /// Put the skb of an argument into `dst`.
@@ -393,14 +398,15 @@ impl<'a> Body<'a> {
         let following = self.b.load(self.state, STATE_FOLLOWING, Size::B8);
         self.b.branch_if(Cond::Eq, following, 0, none);
         let key = self.set_key(skb);
-        let map = self.b.map(FOLLOW);
-        let ty = Type::MapValue {
-            map: FOLLOW,
-            nullable: true,
-        };
-        let value = self
-            .b
-            .call_as(ty, Helper::MapLookupElem, vec![map.into(), key.into()]);
+        self.lookup(FOLLOW, key, none)
+    }
+
+    /// Look `key` up in `map`. Goes on in a new block with the value.
+    fn lookup(&mut self, map: MapRef, key: Reg, none: Block) -> Reg {
+        let ty = Type::MapValue { map, nullable: true };
+        let map = self.b.map(map);
+        let args = vec![map.into(), key.into()];
+        let value = self.b.call_as(ty, Helper::MapLookupElem, args);
         self.b.non_null(value, none)
     }
 
@@ -493,16 +499,21 @@ impl<'a> Body<'a> {
         self.b.branch_if(Cond::Eq, self.head, 0, self.out);
         self.only();
         self.count(Stat::Journeys);
-        // No two packets begin on one CPU in one nanosecond; 13 bits hold the number of any CPU that Linux runs on.
         let time = self.b.call(Helper::KtimeGetNs, vec![]);
-        let time = self.b.bin(BinOp::Shl, Width::W64, time, 13);
-        let cpu = self.b.call(Helper::GetSmpProcessorId, vec![]);
-        let id = self.b.bin(BinOp::Or, Width::W64, time, cpu);
+        let id = self.unique(time);
         self.b.mov(self.journey, id);
         let moving = i64::from(self.spec.role == Role::Reallocate);
         let head = self.head;
         self.follow(self.skb, head.into(), moving);
         self.b.jump(report);
+    }
+
+    /// A number that nothing else that begins now gets: no two things begin on one CPU in one nanosecond, and 13 bits
+    /// hold the number of any CPU that Linux runs on.
+    fn unique(&mut self, now: Reg) -> Reg {
+        let time = self.b.bin(BinOp::Shl, Width::W64, now, 13);
+        let cpu = self.b.call(Helper::GetSmpProcessorId, vec![]);
+        self.b.bin(BinOp::Or, Width::W64, time, cpu)
     }
 
     /// Enter `skb` into `follow` under `journey`; leave the program, counted, if the map is full. An entry that is
@@ -615,15 +626,7 @@ impl<'a> Body<'a> {
         let zero = self.b.slot(4, 4);
         let zero = self.b.slot_addr(zero);
         self.b.store(zero, 0, 0, Size::B4);
-        let map = self.b.map(STATS);
-        let ty = Type::MapValue {
-            map: STATS,
-            nullable: true,
-        };
-        let value = self
-            .b
-            .call_as(ty, Helper::MapLookupElem, vec![map.into(), zero.into()]);
-        self.b.non_null(value, self.out)
+        self.lookup(STATS, zero, self.out)
     }
 
     /// Add one to this CPU's counter. Programs on one CPU may interrupt each other, hence atomically.

@@ -55,7 +55,7 @@ pub enum Moment {
 /// Build the program for a function that takes no packet. Of `spec`, its packet and its role say nothing.
 pub fn build(name: &str, spec: &Spec<'_>, moment: Moment) -> Program {
     let mut body = Body::new(name, spec);
-    body.start();
+    body.unless_off();
     match moment {
         Moment::Entry => body.call_begins(false),
         Moment::Return => body.call_ends(false),
@@ -87,22 +87,10 @@ struct Frame {
 }
 
 impl Body<'_> {
-    fn kernel_word(&mut self, base: Reg, off: i32) -> Reg {
-        let dst = self.b.reg(KERNEL);
-        self.b.push(Op::Load {
-            dst,
-            base,
-            off,
-            size: Size::B8,
-            signed: false,
-        });
-        dst
-    }
-
     /// Where the program runs: a task's own stack is known by the task, any other by the CPU.
     fn frame(&mut self, task_stack: u32) -> Frame {
         let ctx = self.b.ctx();
-        let sp = self.kernel_word(ctx, REGS_SP);
+        let sp = self.b.load_as(KERNEL, ctx, REGS_SP, Size::B8);
         let slot = self.b.slot(8, 8);
         let key = self.b.slot_addr(slot);
         let task = self.b.call_as(KERNEL, Helper::GetCurrentTask, vec![]);
@@ -121,18 +109,9 @@ impl Body<'_> {
         Frame { sp, key }
     }
 
-    fn lookup(&mut self, map: MapRef, key: Reg, none: Block) -> Reg {
-        let ty = Type::MapValue { map, nullable: true };
-        let map = self.b.map(map);
-        let value = self
-            .b
-            .call_as(ty, Helper::MapLookupElem, vec![map.into(), key.into()]);
-        self.b.non_null(value, none)
-    }
-
     /// Go to `over` unless the frame at `off` of a value of `active` lies above `sp` and is in use.
     fn in_use(&mut self, value: Reg, off: i32, sp: Reg, over: Block) {
-        let frame = self.kernel_word(value, off);
+        let frame = self.b.load_as(KERNEL, value, off, Size::B8);
         self.b.branch_if(Cond::Ge, sp, frame, over);
         let known = self.b.load(value, off + FRAME_RETURN, Size::B8);
         let found = self.b.kernel_load(frame, 0, Size::B8);
@@ -150,9 +129,12 @@ impl Body<'_> {
             // The upper half of a cookie is not the point's.
             (Place::Cookie, (cookie, _)) => {
                 self.b.mov(at, cookie);
-                let low = self.b.bin(BinOp::Shl, Width::W64, at, 32);
-                let low = self.b.bin(BinOp::Shr, Width::W64, low, 32);
-                self.b.mov(at, low);
+                self.b.push(Op::Extend {
+                    dst: at,
+                    src: at,
+                    size: Size::B4,
+                    signed: false,
+                });
             }
             (Place::Fixed(_), (point, _)) => self.b.mov(at, point),
         }
@@ -202,22 +184,11 @@ impl Body<'_> {
         let done = self.b.block();
         let Frame { sp, key } = self.frame(task_stack);
         let value = self.lookup(ACTIVE, key, done);
-        let outer = self.kernel_word(value, OUTER);
+        let outer = self.b.load_as(KERNEL, value, OUTER, Size::B8);
         self.b.branch_if(Cond::Lt, sp, outer, done);
         self.b.store(value, OUTER, 0, Size::B8);
         self.b.jump(done);
         self.b.switch_to(done);
-    }
-
-    /// Leave the program unless it is switched on.
-    fn start(&mut self) {
-        self.b.push(Op::MapData {
-            dst: self.state,
-            map: super::STATE,
-            off: 0,
-        });
-        let enabled = self.b.load(self.state, super::STATE_ENABLED as i32, Size::B8);
-        self.b.branch_if(Cond::Eq, enabled, 0, self.out);
     }
 
     fn call_begins(&mut self, session: bool) {
@@ -250,10 +221,7 @@ impl Body<'_> {
         self.b.store(call, TIME, time, Size::B8);
         let key = self.b.slot_addr(self.key);
         if session {
-            // As journeys are numbered.
-            let id = self.b.bin(BinOp::Shl, Width::W64, time, 13);
-            let cpu = self.b.call(Helper::GetSmpProcessorId, vec![]);
-            let id = self.b.bin(BinOp::Or, Width::W64, id, cpu);
+            let id = self.unique(time);
             self.b.store(key, 0, id, Size::B8);
             self.b.keep(id);
         } else {

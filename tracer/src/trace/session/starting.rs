@@ -23,12 +23,10 @@ use super::super::usual;
 use super::{Backend, Coverage, Kernel, NothingToAttach, Places, Progress, Request, Session, Skipped};
 use crate::kernel::attach::{self, Attached, Kprobe, Link, Multi, Refused, Target};
 use crate::kernel::btf::{self, Indirection};
-use crate::kernel::features::Features;
 use crate::kernel::maps::Maps;
 use crate::kernel::probeable::{self, Reason, Rules};
 use crate::kernel::program::{AttachType, LoadOptions, Program, load};
 use crate::kernel::ring::Ring;
-use crate::kernel::symbols::Symbols;
 use crate::kernel::sys::SysError;
 
 /// A function or tracepoint that will be attached, and what attaching needs.
@@ -95,9 +93,7 @@ pub(super) struct Starting<'a> {
     /// kprobes to be set when all programs are loaded.
     jobs: Vec<Job>,
     kernel: &'a Kernel,
-    features: &'a Features,
     reading: Option<Vec<Range<u64>>>,
-    symbols: &'a Rc<Symbols>,
     /// Where a task's stack is, if it is to be known what runs beneath.
     task_stack: Option<u32>,
 }
@@ -123,18 +119,16 @@ impl<'a> Starting<'a> {
             attached: vec![],
             jobs: vec![],
             kernel,
-            features: &kernel.features,
             reading: None,
-            symbols: &kernel.symbols,
             task_stack: match request.beneath.is_empty() {
                 true => None,
                 false => Some(beneath::task_stack(&kernel.btf)?),
             },
         };
         if backend != Backend::Tracepoint {
-            starting.functions(kernel);
+            starting.functions();
         }
-        starting.tracepoints(kernel);
+        starting.tracepoints();
         Ok(starting)
     }
 
@@ -151,9 +145,10 @@ impl<'a> Starting<'a> {
         (!quiet || needed).then_some(point)
     }
 
-    fn functions(&mut self, kernel: &Kernel) {
+    fn functions(&mut self) {
+        let kernel = self.kernel;
         let kprobes = self.backend == Backend::Kprobe;
-        let rules = Rules::load(&kernel.btf, &self.features.codegen, kprobes, plan::COPYING);
+        let rules = Rules::load(&kernel.btf, &kernel.features.codegen, kprobes, plan::COPYING);
         self.reading = rules.extents(plan::COPYING);
         let selection = probeable::select(kernel.btf.skb_functions(), &kernel.symbols, &rules);
         for place in &selection.places {
@@ -188,8 +183,8 @@ impl<'a> Starting<'a> {
         }
     }
 
-    fn tracepoints(&mut self, kernel: &Kernel) {
-        for tracepoint in kernel.btf.skb_tracepoints() {
+    fn tracepoints(&mut self) {
+        for tracepoint in self.kernel.btf.skb_tracepoints() {
             let point = self.point(&tracepoint.name, &tracepoint.module, PointKind::Tracepoint);
             let Some(point) = point else {
                 continue;
@@ -212,7 +207,7 @@ impl<'a> Starting<'a> {
     }
 
     pub(super) fn attach(mut self) -> anyhow::Result<Session> {
-        let groups = plan::group(&self.candidates, self.features.codegen.attach_cookie);
+        let groups = plan::group(&self.candidates, self.kernel.features.codegen.attach_cookie);
         let total = groups
             .iter()
             .filter(|g| g.kind == PointKind::Function)
@@ -240,12 +235,12 @@ impl<'a> Starting<'a> {
         let places = Places::new(
             places.collect(),
             self.reading,
-            Rc::clone(self.symbols),
+            Rc::clone(&self.kernel.symbols),
             self.request.extras.clone(),
             returns,
         );
         // Drops name the code that dropped.
-        self.symbols.read_ahead();
+        self.kernel.symbols.read_ahead();
         // Few types are looked at from here on, and the ring takes memory.
         btf::give_back();
         let ring = Ring::open(
@@ -305,7 +300,7 @@ impl<'a> Starting<'a> {
             return Ok(());
         }
         let multi = self.backend != Backend::Kprobe;
-        let place = if multi || self.features.codegen.attach_cookie {
+        let place = if multi || self.kernel.features.codegen.attach_cookie {
             Place::Cookie
         } else {
             Place::Ip
@@ -355,7 +350,7 @@ impl<'a> Starting<'a> {
         if self.jobs.is_empty() {
             return Ok(None);
         }
-        let how = *self.features.kprobe.as_ref().map_err(Clone::clone)?;
+        let how = *self.kernel.features.kprobe.as_ref().map_err(Clone::clone)?;
         let rank = |job: &Job| {
             let point = &self.candidates[job.target.cookie as u32 as usize].point;
             match plan::follows_lives(point) {
@@ -408,7 +403,7 @@ impl<'a> Starting<'a> {
 
     /// Before 6.10 each tracepoint needs a program of its own, which knows where it is.
     fn attach_tracepoints(&mut self, group: &Group) -> anyhow::Result<()> {
-        if self.features.raw_tracepoint_cookie {
+        if self.kernel.features.raw_tracepoint_cookie {
             return self.attach_tracepoints_by_cookie(group);
         }
         for &point in &group.points {
@@ -444,7 +439,7 @@ impl<'a> Starting<'a> {
             true => program::empty("ktrail", &spec),
             false => program::build("ktrail", &spec),
         };
-        self.generate(&program, &self.features.codegen, options)
+        self.generate(&program, &self.kernel.features.codegen, options)
     }
 
     fn spec<'s>(&'s self, kind: ProgramKind, group: &Group, place: Place) -> Spec<'s> {
@@ -460,7 +455,7 @@ impl<'a> Starting<'a> {
             limits: self.request.limits,
             extras: self.request.extras,
             task_stack: self.task_stack,
-            get_func_ip: self.features.codegen.get_func_ip,
+            get_func_ip: self.kernel.features.codegen.get_func_ip,
         }
     }
 

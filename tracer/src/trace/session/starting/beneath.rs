@@ -37,12 +37,12 @@ impl Starting<'_> {
         }
         // Entry and return by one program, where the other functions are attached in the same way.
         let session = match self.backend {
-            Backend::KprobeMulti => self.features.session(&self.kernel.btf),
+            Backend::KprobeMulti => self.kernel.features.session(&self.kernel.btf),
             _ => None,
         };
         let features = Features {
             session,
-            ..self.features.codegen.clone()
+            ..self.kernel.features.codegen.clone()
         };
         for function in functions {
             let point = PointId((self.candidates.len() + points.len()) as u32);
@@ -107,7 +107,7 @@ impl Starting<'_> {
         if moment == Moment::Both {
             return Ok(attach::kprobe_multi(&program, &targets, Multi::Session)?);
         }
-        let mut how = *self.features.kprobe.as_ref().map_err(Clone::clone)?;
+        let mut how = *self.kernel.features.kprobe.as_ref().map_err(Clone::clone)?;
         how.at_return = moment == Moment::Return;
         Ok(attach::kprobe(&program, &targets, &how, &|_, _| true)?)
     }

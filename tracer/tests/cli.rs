@@ -68,6 +68,13 @@ fn what_runs_beneath_is_not_known_without_the_stack() {
 }
 
 #[test]
+fn a_budget_needs_functions_that_can_be_let_go_of() {
+    let backend = "tracing-multi";
+    let output = trace(&["--backend", backend, "--max-cost", "5", "udp"]);
+    assert_refused(&output, 2, &["--max-cost", backend, "use kprobe-multi or kprobe"]);
+}
+
+#[test]
 fn a_command_that_does_not_exist_is_found_before_anything_is_attached() {
     let output = Command::new(KTRAIL)
         .args(["trace", "udp", "--", "no-such-command"])

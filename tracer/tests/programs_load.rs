@@ -7,7 +7,7 @@ use ktrail::kernel::program::{LoadOptions, load};
 use ktrail::trace::extras::{self, Extras};
 use ktrail::trace::offsets::Offsets;
 use ktrail::trace::program::beneath::{self, Moment};
-use ktrail::trace::program::{self, Limits, Only, Place, Role, Rules, SkbArg, Spec, maps};
+use ktrail::trace::program::{self, Limits, Only, Place, Role, Rules, SkbArg, Spec, Turn, Watch, maps};
 use ktrail_ebpf::codegen::{self, PacketAccess};
 use ktrail_ebpf::filter::{self, Env};
 use ktrail_ebpf::ir::ProgramKind;
@@ -60,6 +60,7 @@ fn every_role_passes_the_verifier() {
         ring: 1 << 16,
         follow: 64,
         calls: 64,
+        watch: None,
     };
     let field = |path| extras::field(&btf, path).unwrap_or_else(|e| panic!("{e}"));
     let full = Extras {
@@ -73,7 +74,25 @@ fn every_role_passes_the_verifier() {
         .into(),
         stack: 16,
     };
-    let shared = Maps::create(&maps(limits)).expect("maps");
+    let watching = |by_number| {
+        let watch = Some(Watch {
+            points: 64,
+            by_number,
+        });
+        Limits { watch, ..limits }
+    };
+    let turn = |number| Some(Turn { pair: 3, number });
+    let ways = [
+        (Place::Cookie, limits, None),
+        (Place::Ip, limits, None),
+        (Place::Fixed(7), limits, None),
+        (Place::Cookie, watching(true), turn(0)),
+        (Place::Cookie, watching(true), turn(1)),
+        (Place::Fixed(7), watching(true), None),
+        (Place::Ip, watching(false), None),
+        (Place::Fixed(7), watching(false), None),
+    ]
+    .map(|way| (way, Maps::create(&maps(way.1)).expect("maps")));
     let cases = [
         ("", full, None),
         ("udp and dst 8.8.8.8 and port 53", Extras::default(), Some(32)),
@@ -91,7 +110,8 @@ fn every_role_passes_the_verifier() {
                         netns: Some(2),
                     },
                 ] {
-                    for place in [Place::Cookie, Place::Ip, Place::Fixed(7)] {
+                    for ((place, limits, turn), shared) in &ways {
+                        let (place, limits, turn) = (*place, *limits, *turn);
                         let spec = Spec {
                             kind: ProgramKind::Kprobe,
                             skb: SkbArg { index: 0, indirect },
@@ -104,6 +124,7 @@ fn every_role_passes_the_verifier() {
                             limits,
                             extras: &extras,
                             task_stack,
+                            turn,
                             get_func_ip: features.codegen.get_func_ip,
                         };
                         let mut programs = vec![program::build("test", &spec)];
@@ -118,7 +139,7 @@ fn every_role_passes_the_verifier() {
                             };
                             let object = codegen::generate(&program, &options)
                                 .unwrap_or_else(|e| panic!("{text:?} {role:?}: {e}"));
-                            load(&object, &shared, &LoadOptions::default())
+                            load(&object, shared, &LoadOptions::default())
                                 .unwrap_or_else(|e| panic!("{text:?} {role:?} {place:?}: {e}\n{}", e.log));
                         }
                     }

@@ -100,6 +100,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 
+    /// What tracing may cost: per cent of one CPU's time, spent in its programs on all CPUs. Beyond that, the functions
+    /// that cost most and that no followed packet has gone through are detached
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    max_cost: Option<f64>,
+
     /// Attach programs that do nothing: what attaching alone costs, for benchmarks
     #[arg(long, hide = true)]
     empty: bool,
@@ -220,12 +225,21 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
     }
 
     let backend = args.backend.map(Backend::from);
-    if let Some(backend) = backend.filter(|backend| !args.beneath.is_empty() && !backend.knows_stack()) {
-        return Err(Usage(format!(
-            "--beneath and --backend {}: it does not know the stack, which tells what runs beneath; use kprobe-multi or kprobe",
-            backend.name()
-        ))
-        .into());
+    if let Some(backend) = backend {
+        let name = backend.name();
+        if !args.beneath.is_empty() && !backend.knows_stack() {
+            return Err(Usage(format!(
+                "--beneath and --backend {name}: it does not know the stack, which tells what runs beneath; use \
+                 kprobe-multi or kprobe"
+            ))
+            .into());
+        }
+        if args.max_cost.is_some() && !backend.lets_go() {
+            return Err(Usage(format!(
+                "--max-cost and --backend {name}: it can't let go of single functions; use kprobe-multi or kprobe"
+            ))
+            .into());
+        }
     }
 
     let progress = Terminal::new();
@@ -241,11 +255,13 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
             ring: args.ring_size * 1024,
             follow: FOLLOW,
             calls: if beneath.is_empty() { 0 } else { CALLS },
+            watch: None,
         },
         extras: &extras,
         beneath: &beneath,
         // The command is what makes the packets: it can wait.
         all_first: !args.command.is_empty() || args.count.is_some(),
+        watch: args.max_cost.is_some(),
         empty: args.empty,
     };
     // Looked up before the session has its memory, which the kernel's types would come on top of.
@@ -289,6 +305,7 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         count: args.count,
         command: &args.command,
         output: output.as_ref(),
+        max_cost: args.max_cost,
     };
     let ready = |session: &Session| {
         let line = attached(session);
@@ -323,6 +340,16 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
         closed
     };
     result.and(looked.context("--tui"))
+}
+
+/// A part of one CPU's time; several CPUs have more than one.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse();
+    let number = number.map_err(|_| String::from("not a number"))?;
+    match number {
+        0.01..=100_000.0 => Ok(number),
+        _ => Err("per cent of one CPU, from 0.01 on".into()),
+    }
 }
 
 /// How many skbs can be followed at once.

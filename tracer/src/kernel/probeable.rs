@@ -32,6 +32,8 @@ pub enum Reason {
     Blacklisted,
     /// The run ended before it was its turn.
     NotYet,
+    /// It was detached again, to keep what tracing costs within its budget.
+    TooCostly,
     /// The kernel refused, with this error number.
     Refused(i32),
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Reason {
             Reason::NotInRegister => f.write_str("the skb is not in a register"),
             Reason::Blacklisted => f.write_str("on the kernel's kprobe blacklist"),
             Reason::NotYet => f.write_str("not attached before the run ended"),
+            Reason::TooCostly => f.write_str("detached for what they cost (--max-cost)"),
             Reason::Refused(errno) => write!(
                 f,
                 "refused by the kernel: {}",

@@ -9,7 +9,9 @@ use ktrail_ebpf::isa::{Helper, Insn, op};
 
 use super::maps::{Map, MapError, Maps};
 use super::program_btf::ProgramBtf;
-use super::sys::{self, Command, ObjInfo, ProgLoad, ProgTestRun, SysError, addr_of, addr_of_mut};
+use super::sys::{
+    self, Command, EnableStats, ObjInfo, ProgLoad, ProgTestRun, SysError, addr_of, addr_of_mut,
+};
 
 /// How a program will be attached, where the kernel wants to know when it loads, numbered as
 /// `enum bpf_attach_type` of the kernel's UAPI.
@@ -318,9 +320,9 @@ fn encode(insn: &Insn) -> u64 {
 /// What the kernel counts about a program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Nanoseconds spent in it; 0 unless `kernel.bpf_stats_enabled` is set.
+    /// Nanoseconds spent in it, as far as they were measured ([`measure_run_time`]).
     pub run_time_ns: u64,
-    /// How often it ran; 0 unless `kernel.bpf_stats_enabled` is set.
+    /// How often it ran, as far as that was measured.
     pub run_cnt: u64,
     /// How often it was skipped since the CPU was in a program already (5.12+). Counted for kprobes on 6.7+.
     pub recursion_misses: u64,
@@ -335,6 +337,19 @@ pub struct TestRun {
     pub duration_ns: u32,
     /// The packet as the program left it.
     pub data: Vec<u8>,
+}
+
+/// Have the kernel measure programs' run times while the answer is kept: [`Stats::run_time_ns`] and
+/// [`Stats::run_cnt`] (5.8+). It reads its clock twice for each run of any program on this machine meanwhile.
+///
+/// # Errors
+/// The kernel's: EPERM without CAP_SYS_ADMIN.
+pub fn measure_run_time() -> Result<OwnedFd, SysError> {
+    const BPF_STATS_RUN_TIME: u32 = 0;
+    let mut attr = EnableStats {
+        kind: BPF_STATS_RUN_TIME,
+    };
+    sys::bpf_fd(Command::EnableStats, &mut attr)
 }
 
 impl Program {

@@ -32,6 +32,7 @@ pub enum Command {
     BtfGetNextId = 23,
     MapLookupBatch = 24,
     LinkCreate = 28,
+    EnableStats = 32,
     IterCreate = 33,
 }
 
@@ -53,6 +54,7 @@ impl Command {
             Command::BtfGetNextId => "BPF_BTF_GET_NEXT_ID",
             Command::MapLookupBatch => "BPF_MAP_LOOKUP_BATCH",
             Command::LinkCreate => "BPF_LINK_CREATE",
+            Command::EnableStats => "BPF_ENABLE_STATS",
             Command::IterCreate => "BPF_ITER_CREATE",
         }
     }
@@ -547,6 +549,11 @@ attrs! {
         target_btf_id: u32,
         pad: u32,
         cookie: u64,
+    }
+
+    /// `BPF_ENABLE_STATS` (5.8+).
+    EnableStats for EnableStats {
+        kind: u32,
     }
 
     /// `BPF_LINK_CREATE` for tracing-multi (7.2+).

@@ -5,6 +5,7 @@ pub mod beneath;
 pub mod decode;
 pub mod event;
 pub mod extras;
+pub mod governor;
 pub mod headers;
 pub mod journey;
 pub mod knowledge;

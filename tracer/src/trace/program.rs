@@ -13,6 +13,7 @@
 
 pub mod beneath;
 mod extras;
+mod hits;
 mod netfilter;
 mod report;
 
@@ -26,6 +27,7 @@ use ktrail_ebpf::isa::Helper;
 use super::extras::Extras;
 use super::offsets::Offsets;
 use super::view::SkbView;
+pub use hits::{TURNS_SIZE, Turn, Watch};
 
 /// The maps that all programs of a run share, in the order of [`maps`].
 const EVENTS: MapRef = MapRef(0);
@@ -53,17 +55,22 @@ pub struct Limits {
     pub follow: u32,
     /// How many stacks and calls [`beneath`] can be told apart; 0 where nobody asks.
     pub calls: u32,
+    /// The run watches what it costs.
+    pub watch: Option<Watch>,
 }
 
-/// The maps that all programs of a run share.
-pub fn maps(limits: Limits) -> Vec<MapDecl> {
-    let map = |name: &str, kind, key_size, value_size, max_entries| MapDecl {
+fn map(name: &str, kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> MapDecl {
+    MapDecl {
         name: name.into(),
         kind,
         key_size,
         value_size,
         max_entries,
-    };
+    }
+}
+
+/// The maps that all programs of a run share.
+pub fn maps(limits: Limits) -> Vec<MapDecl> {
     let mut maps = vec![
         map("events", MapKind::RingBuf, 0, 0, limits.ring),
         map("follow", MapKind::Hash, 8, FOLLOW_SIZE, limits.follow),
@@ -75,6 +82,7 @@ pub fn maps(limits: Limits) -> Vec<MapDecl> {
         maps.push(map("active", MapKind::LruHash, 8, ACTIVE_SIZE, limits.calls));
         maps.push(map("calls", MapKind::Hash, 8, CALLS_SIZE, limits.calls));
     }
+    maps.extend(limits.watch.iter().flat_map(Watch::maps));
     maps
 }
 
@@ -253,6 +261,8 @@ pub struct Spec<'a> {
     pub task_stack: Option<u32>,
     /// `bpf_get_func_ip` exists, for [`Place::Ip`].
     pub get_func_ip: bool,
+    /// The program is one of two that take turns; only in a run that watches what it costs.
+    pub turn: Option<Turn>,
 }
 
 /// Build the program for `spec`.
@@ -319,6 +329,9 @@ impl<'a> Body<'a> {
     fn build(mut self) -> ktrail_ebpf::ir::Function {
         let Spec { skb, role, .. } = *self.spec;
         self.unless_off();
+        if self.spec.limits.watch.is_some() {
+            self.watch();
+        }
         if let Role::Free { only_if: Some(index) } = role {
             let flag = self.b.arg(index, Type::Int);
             // A `bool` argument: the callee may leave what it likes in the upper bits.

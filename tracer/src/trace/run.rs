@@ -13,13 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::decode::{decode, decode_beneath};
+use super::governor::Governor;
 use super::pipeline::{Pace, Pipeline};
 use super::program::Stat;
 use super::record;
 use super::recording::Recorder;
 use super::render::Renderer;
 use super::session::{Coverage, Session};
-use super::summary::{Attached, Counted, Skipped};
+use super::summary::{Attached, Cost, Counted, Skipped};
 use crate::kernel::process::yield_to_others;
 use crate::kernel::time::monotonic;
 use crate::tui::output::Output;
@@ -33,6 +34,9 @@ pub struct Until<'a> {
     pub command: &'a [String],
     /// Where the command's output goes, if not to this process's; then it has no input, either.
     pub output: Option<&'a Output>,
+    /// What tracing may cost, per cent of one CPU: for a session that was started with
+    /// [`super::session::Request::watch`].
+    pub max_cost: Option<f64>,
 }
 
 /// How long packets that are on their way when the command ends get to arrive.
@@ -69,6 +73,8 @@ pub fn run(
         lost: 0,
         delivered: 0,
         malformed: 0,
+        governor: until.max_cost.map(|budget| (budget, Governor::new(budget))),
+        governs: true,
     };
     let result = runtime.block_on(run.follow(until, ready));
     // Whatever happened: nothing reports any more before the last reports are read.
@@ -87,6 +93,10 @@ struct Run<'a> {
     delivered: u64,
     /// Reports that could not be decoded.
     malformed: u64,
+    /// And its budget.
+    governor: Option<(f64, Governor)>,
+    /// The governor has not failed.
+    governs: bool,
 }
 
 impl Run<'_> {
@@ -120,6 +130,7 @@ impl Run<'_> {
                 _ = tick.tick() => {
                     self.read(BATCH)?;
                     self.pipeline.advance(monotonic())?;
+                    self.govern();
                     if !complete && self.session.look_after_attaching() {
                         complete = true;
                         ready(self.session)?;
@@ -143,6 +154,26 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// See whether tracing costs too much, and do something about it.
+    fn govern(&mut self) {
+        let Some((budget, governor)) = self.governor.as_mut().filter(|_| self.governs) else {
+            return;
+        };
+        match governor.advance(self.session, monotonic()) {
+            Ok(None) => {}
+            Ok(Some(act)) => {
+                let line = act.line(*budget, self.session.points());
+                self.pipeline.notice(&line);
+            }
+            // Journeys are worth more than the budget.
+            Err(error) => {
+                self.governs = false;
+                self.pipeline
+                    .notice(&format!("--max-cost is no longer looked after: {error:#}"));
+            }
+        }
     }
 
     /// Take up to `max` reports from the ring.
@@ -191,13 +222,18 @@ impl Run<'_> {
             malformed: self.malformed,
             unreturned: (self.session.stat(Stat::Calls)?).saturating_sub(self.session.stat(Stat::Returns)?),
         };
-        self.pipeline.finish(attached(self.session), counted)?;
+        let points = self.session.points();
+        let cost = self
+            .governor
+            .map(|(_, governor)| governor.finish(self.session, monotonic(), points));
+        let attached = attached(self.session, cost.transpose()?);
+        self.pipeline.finish(attached, counted)?;
         Ok(())
     }
 }
 
 /// What the summary says of what was attached.
-fn attached(session: &Session) -> Attached {
+fn attached(session: &Session, cost: Option<Cost>) -> Attached {
     let Coverage {
         functions,
         tracepoints,
@@ -215,6 +251,7 @@ fn attached(session: &Session) -> Attached {
             .into_iter()
             .map(|(reason, count)| Skipped { reason, count })
             .collect(),
+        cost,
     }
 }
 

@@ -8,6 +8,7 @@
 //! half of its functions weren't attached yet. Dropping a session detaches.
 
 mod starting;
+mod watching;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -36,6 +37,7 @@ use crate::kernel::ring::Ring;
 use crate::kernel::symbols::Symbols;
 use crate::kernel::sys::SysError;
 use starting::{Later, Starting};
+use watching::Watching;
 
 /// A way to attach to functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +64,12 @@ impl Backend {
     /// Programs at functions know the stack that they run on, which [`program::beneath`] needs.
     pub fn knows_stack(self) -> bool {
         matches!(self, Backend::KprobeMulti | Backend::Kprobe)
+    }
+
+    /// Single functions can be detached while the others stay and miss nothing. A link by trampolines would have to be
+    /// made again, and while the old one is there the kernel takes minutes over a second one (7.3).
+    pub fn lets_go(self) -> bool {
+        self != Backend::TracingMulti
     }
 
     /// Its name on the command line and in the output.
@@ -95,6 +103,9 @@ pub struct Request<'a> {
     /// Start only when everything is attached. Otherwise, where attaching takes the kernel long, it starts with the
     /// functions on packets' usual paths ([`Session::attaching`]).
     pub all_first: bool,
+    /// Have the kernel measure the programs, and be ready to detach single points: [`super::governor`]. By a backend
+    /// that [lets go](Backend::lets_go).
+    pub watch: bool,
     /// Programs that do nothing, to see what attaching alone costs.
     pub empty: bool,
 }
@@ -177,6 +188,7 @@ pub struct Session {
     programs: Vec<Arc<Program>>,
     attached: Vec<Attached>,
     later: Option<Later>,
+    watching: Option<Watching>,
     /// Which backend serves the functions.
     pub backend: Backend,
     /// What is attached and what isn't.
@@ -252,7 +264,7 @@ impl Session {
             if request.backend.is_some_and(|wanted| wanted != backend) {
                 continue;
             }
-            if !request.beneath.is_empty() && !backend.knows_stack() {
+            if !request.beneath.is_empty() && !backend.knows_stack() || request.watch && !backend.lets_go() {
                 continue;
             }
             let lacking = match (backend, &kernel.no_addresses) {
@@ -392,10 +404,18 @@ impl Session {
 
     /// Hits for which the kernel did not run a program, because one ran already on that CPU, or another probe.
     pub fn missed(&self) -> u64 {
-        let programs = self.programs.iter().filter_map(|p| p.stats().ok());
-        let by_program: u64 = programs.map(|s| s.recursion_misses).sum();
+        let watching = self.watching.iter();
+        let programs = self
+            .programs
+            .iter()
+            .chain(watching.clone().flat_map(Watching::others));
+        let by_program: u64 = programs
+            .filter_map(|p| p.stats().ok())
+            .map(|s| s.recursion_misses)
+            .sum();
         let links = self.attached.iter().flat_map(|attached| &attached.links);
-        by_program + links.map(Link::missed).sum::<u64>()
+        let before: u64 = watching.map(Watching::missed).sum();
+        by_program + before + links.map(Link::missed).sum::<u64>()
     }
 
     /// Let go of everything. The kernel detaches it behind our back; no program does anything meanwhile.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::journey::{Fate, Totals};
 
 /// What a run attached to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Attached {
     /// How: `kprobe-multi`, `kprobe`, `tracepoint`, ….
     pub backend: String,
@@ -17,6 +17,38 @@ pub struct Attached {
     pub tracepoints: u64,
     /// Functions and tracepoints that were wanted but not attached: for each reason, how many.
     pub skipped: Vec<Skipped>,
+    /// What the programs cost, if that was watched.
+    #[serde(default)]
+    pub cost: Option<Cost>,
+}
+
+/// What a run with a budget has cost: the time that the kernel measured in its programs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// The budget: per cent of one CPU.
+    pub budget: f64,
+    /// All programs on all CPUs over the whole run, per cent of one CPU.
+    pub percent: f64,
+    /// The same in the second that cost most.
+    pub peak: f64,
+    /// The functions and tracepoints that cost most, first the most costly; empty if nothing was hit while that was
+    /// looked at.
+    pub costliest: Vec<CostOf>,
+    /// What was detached to stay within the budget.
+    pub detached: Vec<CostOf>,
+}
+
+/// A function's or tracepoint's part in the cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostOf {
+    /// `function` or `tracepoint`: some are called the same.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The module that it is in; empty for the kernel itself.
+    pub module: String,
+    /// Per cent of the programs' time; of what was detached, just before.
+    pub share: f64,
 }
 
 /// Why some attach points were left out.
@@ -49,7 +81,7 @@ pub struct Counted {
 }
 
 /// A run's summary. Zero is written as zero.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
     /// What it attached to.
     pub attached: Attached,
@@ -96,6 +128,9 @@ impl fmt::Display for Summary {
         )?;
         for Skipped { reason, count } in &attached.skipped {
             writeln!(f, "  {count} {reason}")?;
+        }
+        if let Some(cost) = &attached.cost {
+            write!(f, "{cost}")?;
         }
         for (count, what) in [
             (self.late, "arrived late: their order may be wrong"),
@@ -148,6 +183,42 @@ impl fmt::Display for Summary {
     }
 }
 
+impl fmt::Display for CostOf {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.kind.as_str() {
+            "tracepoint" => write!(f, "tp:{}", self.name),
+            _ => f.write_str(&self.name),
+        }
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let list = |all: &[CostOf]| {
+            let of = |c: &CostOf| format!("{c} {} %", c.share);
+            all.iter().map(of).collect::<Vec<_>>().join(", ")
+        };
+        let (percent, peak) = (self.percent, self.peak);
+        write!(
+            f,
+            "programs took {percent} % of one CPU, {peak} % in the worst second"
+        )?;
+        match self.costliest.as_slice() {
+            [] => writeln!(f)?,
+            most => writeln!(f, "; most of it: {}", list(most))?,
+        }
+        if !self.detached.is_empty() {
+            let budget = self.budget;
+            writeln!(
+                f,
+                "detached to stay within {budget} %, not on any followed packet's way: {}",
+                list(&self.detached)
+            )?;
+        }
+        Ok(())
+    }
+}
+
 /// "1 packet", "2 packets", "12,345 events".
 pub(crate) fn number(count: u64, noun: &str) -> String {
     let digits = count.to_string();
@@ -159,4 +230,37 @@ pub(crate) fn number(count: u64, noun: &str) -> String {
         text.push(digit);
     }
     format!("{text} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_accounted_for() {
+        let part = |name: &str, share| CostOf {
+            kind: "function".into(),
+            name: name.into(),
+            module: String::new(),
+            share,
+        };
+        let mut cost = Cost {
+            budget: 2.5,
+            percent: 1.2,
+            peak: 3.0,
+            ..Cost::default()
+        };
+        assert_eq!(
+            cost.to_string(),
+            "programs took 1.2 % of one CPU, 3 % in the worst second\n"
+        );
+        cost.costliest = vec![part("ip_rcv", 20.0), part("icmp_rcv", 12.5)];
+        cost.detached = vec![part("icmp_rcv", 25.0), part("netif_rx", 1.5)];
+        cost.detached[1].kind = "tracepoint".into();
+        assert_eq!(
+            cost.to_string(),
+            "programs took 1.2 % of one CPU, 3 % in the worst second; most of it: ip_rcv 20 %, icmp_rcv 12.5 %\n\
+             detached to stay within 2.5 %, not on any followed packet's way: icmp_rcv 25 %, tp:netif_rx 1.5 %\n"
+        );
+    }
 }

@@ -88,11 +88,11 @@ impl Kprobe {
             let link = sys::bpf_fd(Command::LinkCreate, &mut attr)?;
             sys::perf_ioctl(event.as_fd(), PerfIoctl::Enable)?;
             // The link holds the event.
-            return Ok(Link::new(link));
+            return Ok(Link::new(link).to(&[target]));
         }
         sys::perf_ioctl(event.as_fd(), PerfIoctl::SetBpf(program.as_raw_fd()))?;
         sys::perf_ioctl(event.as_fd(), PerfIoctl::Enable)?;
-        Ok(Link::new(event))
+        Ok(Link::new(event).to(&[target]))
     }
 }
 

@@ -81,11 +81,26 @@ impl Attached {
 pub struct Link {
     /// The link, or the perf event where there are no links for those (before 5.15).
     fd: OwnedFd,
+    targets: Box<[Target]>,
 }
 
 impl Link {
     fn new(fd: OwnedFd) -> Link {
-        Link { fd }
+        Link {
+            fd,
+            targets: Box::default(),
+        }
+    }
+
+    /// Say what it keeps attached.
+    pub fn to(mut self, targets: &[Target]) -> Link {
+        self.targets = targets.into();
+        self
+    }
+
+    /// What it keeps attached, for kprobes, kprobe-multi and tracing-multi, and where [`Link::to`] said so.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
     }
 
     /// Hits for which the kernel didn't even try to run the program, such as those within another probe's work, as

@@ -92,7 +92,8 @@ fn link(program: BorrowedFd<'_>, targets: &[Target], when: Multi) -> Result<Link
         cookies: addr_of(&cookies),
         ..when.attr(program)
     };
-    sys::bpf_fd(Command::LinkCreate, &mut attr).map(Link::new)
+    let link = sys::bpf_fd(Command::LinkCreate, &mut attr).map(Link::new)?;
+    Ok(link.to(targets))
 }
 
 /// Attach a program to one function by name: for trying whether it can be done at all.

@@ -27,6 +27,7 @@ pub fn tracing_multi(program: impl AsFd, targets: &[Target]) -> Result<Attached,
             cnt: part.len() as u32,
             ..LinkTracingMulti::default()
         };
-        sys::bpf_fd(Command::LinkCreate, &mut attr).map(Link::new)
+        let link = sys::bpf_fd(Command::LinkCreate, &mut attr).map(Link::new)?;
+        Ok(link.to(part))
     })
 }

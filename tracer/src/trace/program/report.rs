@@ -5,6 +5,7 @@ use ktrail_ebpf::isa::Helper;
 
 use super::super::record::{self, Record};
 use super::super::view;
+use super::hits::Hit;
 use super::{Body, EVENTS, Place, Role, Stat};
 
 impl Body<'_> {
@@ -14,6 +15,9 @@ impl Body<'_> {
             self.enter(task_stack);
         }
         self.count(Stat::Produced);
+        if self.spec.limits.watch.is_some() {
+            self.count_here(Hit::Followed);
+        }
         let ring = self.b.map(EVENTS);
         let plain = match self.spec.role {
             Role::Hook { .. } => record::SIZE + record::HOOK_SIZE,

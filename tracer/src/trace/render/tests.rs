@@ -45,6 +45,7 @@ fn attached() -> Attached {
             skipped(8, "can't be probed"),
             skipped(6, "take the skb beyond the sixth argument"),
         ],
+        cost: None,
     }
 }
 

@@ -18,8 +18,9 @@ use ktrail_ebpf::kernel::TypeId;
 use super::super::event::{Point, PointId, PointKind};
 use super::super::offsets::Offsets;
 use super::super::plan::{self, Candidate, Group};
-use super::super::program::{self, Place, SkbArg, Spec};
+use super::super::program::{self, Limits, Place, SkbArg, Spec, Turn, Watch};
 use super::super::usual;
+use super::watching::{Pair, Watching};
 use super::{Backend, Coverage, Kernel, NothingToAttach, Places, Progress, Request, Session, Skipped};
 use crate::kernel::attach::{self, Attached, Kprobe, Link, Multi, Refused, Target};
 use crate::kernel::btf::{self, Indirection};
@@ -87,6 +88,7 @@ pub(super) struct Starting<'a> {
     candidates: Vec<Candidate>,
     sites: Vec<Site>,
     coverage: Coverage,
+    limits: Limits,
     maps: Maps,
     programs: Vec<Arc<Program>>,
     attached: Vec<Attached>,
@@ -96,6 +98,7 @@ pub(super) struct Starting<'a> {
     reading: Option<Vec<Range<u64>>>,
     /// Where a task's stack is, if it is to be known what runs beneath.
     task_stack: Option<u32>,
+    watching: Option<Watching>,
 }
 
 impl<'a> Starting<'a> {
@@ -114,7 +117,8 @@ impl<'a> Starting<'a> {
             candidates: vec![],
             sites: vec![],
             coverage: Coverage::default(),
-            maps: Maps::create(&program::maps(request.limits))?,
+            limits: request.limits,
+            maps: Maps::default(),
             programs: vec![],
             attached: vec![],
             jobs: vec![],
@@ -124,12 +128,29 @@ impl<'a> Starting<'a> {
                 true => None,
                 false => Some(beneath::task_stack(&kernel.btf)?),
             },
+            watching: None,
         };
         if backend != Backend::Tracepoint {
             starting.functions();
         }
         starting.tracepoints();
+        if request.watch {
+            starting.watch()?;
+        }
+        starting.maps = Maps::create(&program::maps(starting.limits))?;
         Ok(starting)
+    }
+
+    /// Have the programs measured, and each point's part in it counted.
+    fn watch(&mut self) -> anyhow::Result<()> {
+        let needed = |c: &Candidate| plan::follows_lives(&c.point) || plan::explains_ends(&c.point);
+        let needed = self.candidates.iter().map(needed).collect();
+        self.watching = Some(Watching::new(needed).context("--max-cost: the kernel measures no programs")?);
+        self.limits.watch = Some(Watch {
+            points: self.candidates.len() as u32,
+            by_number: self.kernel.features.codegen.attach_cookie,
+        });
+        Ok(())
     }
 
     /// The point of that name, if it was asked for or is needed to follow packets' lives.
@@ -221,6 +242,9 @@ impl<'a> Starting<'a> {
         }
         let later = self.set_kprobes(total)?;
         let (beneath, returns) = self.attach_beneath()?;
+        if let Some(watching) = &mut self.watching {
+            watching.beside(beneath.len());
+        }
         if self.candidates.iter().all(|c| c.point.quiet) {
             return Err(NothingToAttach.into());
         }
@@ -261,6 +285,7 @@ impl<'a> Starting<'a> {
             programs: self.programs,
             attached: self.attached,
             later,
+            watching: self.watching,
             backend: self.backend,
             coverage: self.coverage,
         })
@@ -310,8 +335,13 @@ impl<'a> Starting<'a> {
             attach_type,
             ..LoadOptions::default()
         };
-        let program = self.load(ProgramKind::Kprobe, group, place, &options)?;
+        let program = match multi {
+            true => self.pair(group, &options)?,
+            false => self.load(ProgramKind::Kprobe, group, place, &options)?,
+        };
         let program = Arc::new(program);
+        let points: Vec<_> = targets.iter().map(|t| PointId(t.cookie as u32)).collect();
+        self.serves(&points);
         self.programs.push(Arc::clone(&program));
         if multi {
             let attached = attach::kprobe_multi(&program, &targets, Multi::Entry)?;
@@ -381,6 +411,8 @@ impl<'a> Starting<'a> {
     fn tracepoint(&mut self, point: PointId, link: Result<Link, SysError>) {
         match link {
             Ok(link) => {
+                let cookie = point.0.into();
+                let link = link.to(&[Target { addr: 0, cookie }]);
                 self.coverage.tracepoints += 1;
                 self.attached.push(single(link));
             }
@@ -392,6 +424,7 @@ impl<'a> Starting<'a> {
     fn attach_tracepoints_by_cookie(&mut self, group: &Group) -> anyhow::Result<()> {
         let options = LoadOptions::default();
         let program = self.load(ProgramKind::RawTracepoint, group, Place::Cookie, &options)?;
+        self.serves(&group.points);
         for &point in &group.points {
             let name = CString::new(self.candidates[point.0 as usize].point.name.as_str())?;
             let link = attach::raw_tracepoint(&program, &name, self.cookie(group, point));
@@ -421,10 +454,35 @@ impl<'a> Starting<'a> {
             };
             let program = self.load(ProgramKind::Tracing, group, Place::Fixed(point.0), &options)?;
             let link = attach::tracepoint(&program);
+            self.serves(&[point]);
             self.tracepoint(point, link);
             self.programs.push(Arc::new(program));
         }
         Ok(())
+    }
+
+    /// The program that is loaded next serves these points.
+    fn serves(&mut self, points: &[PointId]) {
+        if let Some(watching) = &mut self.watching {
+            watching.serves(self.programs.len(), points);
+        }
+    }
+
+    /// A program for many functions by one link, and, where they may be detached again, what the link is to be made
+    /// from then.
+    fn pair(&mut self, group: &Group, options: &LoadOptions<'_>) -> anyhow::Result<Program> {
+        let kind = ProgramKind::Kprobe;
+        let pair = self.watching.as_ref().and_then(|w| w.next_pair(&group.points));
+        let turn = |number| pair.map(|pair| Turn { pair, number });
+        if let Some(pair) = pair {
+            let other = self.object(kind, group, Place::Cookie, turn(1))?;
+            let number = self.programs.len();
+            if let Some(watching) = &mut self.watching {
+                watching.pairs.insert(number, Pair::new(pair, other));
+            }
+        }
+        let object = self.object(kind, group, Place::Cookie, turn(0))?;
+        Ok(load(&object, &self.maps, options)?)
     }
 
     fn load(
@@ -434,12 +492,26 @@ impl<'a> Starting<'a> {
         place: Place,
         options: &LoadOptions<'_>,
     ) -> anyhow::Result<Program> {
-        let spec = self.spec(kind, group, place);
+        let object = self.object(kind, group, place, None)?;
+        Ok(load(&object, &self.maps, options)?)
+    }
+
+    fn object(
+        &self,
+        kind: ProgramKind,
+        group: &Group,
+        place: Place,
+        turn: Option<Turn>,
+    ) -> anyhow::Result<codegen::Object> {
+        let spec = Spec {
+            turn,
+            ..self.spec(kind, group, place)
+        };
         let program = match self.request.empty {
             true => program::empty("ktrail", &spec),
             false => program::build("ktrail", &spec),
         };
-        self.generate(&program, &self.kernel.features.codegen, options)
+        self.generate(&program, &self.kernel.features.codegen)
     }
 
     fn spec<'s>(&'s self, kind: ProgramKind, group: &Group, place: Place) -> Spec<'s> {
@@ -452,7 +524,8 @@ impl<'a> Starting<'a> {
             filter: self.request.filter,
             only: self.request.only,
             offsets: self.offsets,
-            limits: self.request.limits,
+            limits: self.limits,
+            turn: None,
             extras: self.request.extras,
             task_stack: self.task_stack,
             get_func_ip: self.kernel.features.codegen.get_func_ip,
@@ -463,14 +536,12 @@ impl<'a> Starting<'a> {
         &self,
         program: &ktrail_ebpf::ir::Program,
         features: &ktrail_ebpf::kernel::Features,
-        options: &LoadOptions<'_>,
-    ) -> anyhow::Result<Program> {
+    ) -> anyhow::Result<codegen::Object> {
         let generated = codegen::Options {
             packet: PacketAccess::KernelRead,
             features,
         };
-        let object = codegen::generate(program, &generated)?;
-        Ok(load(&object, &self.maps, options)?)
+        Ok(codegen::generate(program, &generated)?)
     }
 }
 

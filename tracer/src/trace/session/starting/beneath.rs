@@ -9,7 +9,7 @@ use ktrail_ebpf::kernel::{Features, Types, field};
 
 use super::Starting;
 use crate::kernel::attach::{self, Attached, Multi, Target};
-use crate::kernel::program::{AttachType, LoadOptions};
+use crate::kernel::program::{AttachType, LoadOptions, load};
 use crate::trace::beneath::{Function, Returns};
 use crate::trace::event::{Point, PointId, PointKind};
 use crate::trace::plan::Group;
@@ -102,7 +102,8 @@ impl Starting<'_> {
             attach_type: (moment == Moment::Both).then_some(AttachType::TraceKprobeSession),
             ..LoadOptions::default()
         };
-        let program = Arc::new(self.generate(&program, features, &options)?);
+        let object = self.generate(&program, features)?;
+        let program = Arc::new(load(&object, &self.maps, &options)?);
         self.programs.push(Arc::clone(&program));
         if moment == Moment::Both {
             return Ok(attach::kprobe_multi(&program, &targets, Multi::Session)?);

@@ -91,7 +91,7 @@ check "it is a capture that ktrail's own filter reads" \
     sh -c "ktrail show $good --output pcapng >/tmp/good.pcapng && ktrail filter 'udp dst port 53' --read /tmp/good.pcapng | grep -q ' match$'"
 check "its path is summed up" sh -c "ktrail show $good --summary | grep -q '^path [0-9a-f]*  1 packet  100.0 %'"
 
-check "a function is explained" sh -c "ktrail explain nf_hook_slow | grep -q 'prototype  int32 nf_hook_slow(struct sk_buff \*skb, struct nf_hook_state \*state'"
+check "a function is explained" sh -c "ktrail explain nf_hook_slow | grep -q 'prototype  int nf_hook_slow(struct sk_buff \*skb, struct nf_hook_state \*state'"
 known=$(ktrail explain --known | wc -l)
 check "this kernel has hundreds of the names that ktrail knows: $known" [ "$known" -gt 300 ]
 

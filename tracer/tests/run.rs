@@ -334,7 +334,34 @@ fn lists_what_can_be_probed() {
     assert!(verbose.contains("    char prev_comm[16]\n"), "{verbose}");
     let raw = list(&["-lv", "rawtracepoint:vmlinux:sched_switch"]);
     assert!(raw.contains("    struct task_struct * prev\n"), "{raw}");
-    assert!(list(&["-l", "software:*"]).contains("software:page-faults:\n"));
+    let software = list(&["-l", "software:*"]);
+    assert!(software.contains("software:page-faults:\n") && software.contains("software:cs:\n"));
+    // A return is listed where it is asked for, with what it returns.
+    let arguments = "    struct sk_buff * skb\n    struct nf_hook_state * state\n    const struct nf_hook_entries * e\n    unsigned int s\n";
+    for (kind, carries) in [
+        ("fentry:vmlinux", arguments.to_owned()),
+        ("fexit:vmlinux", format!("{arguments}    int retval\n")),
+        ("kretprobe", "    int retval\n".to_owned()),
+        ("span", format!("{arguments}    int retval\n")),
+    ] {
+        assert_eq!(
+            list(&["-lv", &format!("{kind}:nf_hook_slow")]),
+            format!("{kind}:nf_hook_slow\n{carries}")
+        );
+    }
+    assert!(!list(&["-l", "*:nf_hook_slow"]).contains("kretprobe"));
+    // Types by name.
+    assert_eq!(list(&["-l", "union nf_inet_add?"]), "union nf_inet_addr\n");
+    let hooks = list(&["-lv", "enum nf_inet_hooks"]);
+    assert!(
+        hooks.starts_with("vmlinux: enum nf_inet_hooks {\n\tNF_INET_PRE_ROUTING = 0,\n"),
+        "{hooks}"
+    );
+    let state = list(&["-lv", "struct nf_hook_state"]);
+    assert!(
+        state.contains("\tint (*okfn)(struct net *, struct sock *, struct sk_buff *);\n};\n"),
+        "{state}"
+    );
 }
 
 #[test]

@@ -28,10 +28,19 @@ pub enum Space {
 /// One type, one level deep: what it refers to is named by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KType {
-    /// `void`, or a forward declaration without a body.
+    /// `void`.
     Void,
+    /// A struct or a union of which only the name is known.
+    Forward {
+        /// Its name.
+        name: String,
+        /// A union.
+        union: bool,
+    },
     /// An integer.
     Int {
+        /// Its name: `int`, `long unsigned int`.
+        name: String,
         /// Bytes.
         size: u32,
         /// Signed.
@@ -79,10 +88,10 @@ pub enum KType {
         /// What it stands for.
         to: TypeId,
     },
-    /// `const`, `volatile`, `restrict`, or a type tag, which is named.
+    /// A type that says more of another.
     Modifier {
-        /// The tag's name (`user`, `rcu`, `percpu`), if it is a tag.
-        tag: Option<String>,
+        /// What it says.
+        qualifier: Qualifier,
         /// What it modifies.
         to: TypeId,
     },
@@ -104,6 +113,19 @@ pub enum KType {
     },
     /// A variable or a section: nothing that programs read through types.
     Other,
+}
+
+/// What a type says of the type that it modifies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Qualifier {
+    /// `const`.
+    Const,
+    /// `volatile`.
+    Volatile,
+    /// `restrict`.
+    Restrict,
+    /// A type tag, by name: `user`, `rcu`, `percpu`.
+    Tag(String),
 }
 
 /// A struct's or a union's member.

@@ -19,6 +19,7 @@ pub mod types;
 mod visit;
 
 pub use lower::compile;
+pub use lower::points::{HARDWARE, SOFTWARE};
 
 pub use diagnostic::{Diagnostic, Severity, render_all};
 pub use names::{BUILTINS, CONFIG_KEYS, FUNCTIONS};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::ast::{self, TypeDefKind, TypeKind};
 use super::types::{StackMode, Ty};
-use crate::kernel::{KType, Member, Space, TypeId, Types, field};
+use crate::kernel::{KType, Member, Qualifier, Space, TypeId, Types, field};
 
 /// The object number of the types that the script defines. No module has it.
 const LOCAL: u32 = u32::MAX;
@@ -169,6 +169,7 @@ impl<'a> Universe<'a> {
     /// A written C type as one of the kernel's kinds.
     fn c_type(&self, ty: &ast::Type, strlen: u32) -> Result<TypeId, (ast::Span, String)> {
         let int = |size: u32, signed: bool, boolean: bool| KType::Int {
+            name: String::new(),
             size,
             signed,
             boolean,
@@ -320,7 +321,10 @@ impl<'a> Universe<'a> {
     fn is_user(&self, mut id: TypeId) -> bool {
         for _ in 0..16 {
             match self.get(id) {
-                Some(KType::Modifier { tag: Some(tag), .. }) if tag == "user" => return true,
+                Some(KType::Modifier {
+                    qualifier: Qualifier::Tag(tag),
+                    ..
+                }) if tag == "user" => return true,
                 Some(KType::Modifier { to, .. } | KType::Typedef { to, .. }) => id = to,
                 _ => return false,
             }

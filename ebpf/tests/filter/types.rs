@@ -27,6 +27,7 @@ impl ktrail_ebpf::kernel::Types for Types {
 
     fn get(&self, ty: TypeId) -> Option<KType> {
         let int = |size, char| KType::Int {
+            name: String::new(),
             size,
             signed: false,
             boolean: false,

@@ -35,6 +35,7 @@ fn id(id: u32) -> TypeId {
 impl Table {
     pub fn new() -> Table {
         let int = |size, signed, char| KType::Int {
+            name: String::new(),
             size,
             signed,
             boolean: false,

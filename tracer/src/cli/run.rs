@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(short, long, value_name = "PID")]
     pid: Option<u32>,
 
-    /// List the attach points that match a pattern, with -v what they carry
+    /// List the attach points, or types (`struct nf_*`), that match a pattern, with -v what is in them
     #[arg(short, long, conflicts_with_all = ["execute", "command", "dump"])]
     list: bool,
 

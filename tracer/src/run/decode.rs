@@ -301,6 +301,7 @@ mod tests {
         }
         fn get(&self, id_: TypeId) -> Option<KType> {
             let int = |size, char| KType::Int {
+                name: String::new(),
                 size,
                 signed: false,
                 boolean: false,

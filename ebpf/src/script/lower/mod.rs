@@ -33,7 +33,7 @@ mod merge;
 mod options;
 mod path;
 mod place;
-mod points;
+pub(super) mod points;
 mod text;
 mod value;
 

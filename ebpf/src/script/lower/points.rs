@@ -316,7 +316,7 @@ fn period(parts: &[&str]) -> Result<Period, String> {
 }
 
 /// Names, number and default period of perf's software events (`enum perf_sw_ids`).
-const SOFTWARE: &[(&[&str], u64, u64)] = &[
+pub const SOFTWARE: &[(&[&str], u64, u64)] = &[
     (&["cpu-clock", "cpu"], 0, 1_000_000),
     (&["task-clock"], 1, 1),
     (&["page-faults", "faults"], 2, 100),
@@ -331,7 +331,7 @@ const SOFTWARE: &[(&[&str], u64, u64)] = &[
 ];
 
 /// Names, number and default period of perf's hardware events (`enum perf_hw_id`).
-const HARDWARE: &[(&[&str], u64, u64)] = &[
+pub const HARDWARE: &[(&[&str], u64, u64)] = &[
     (&["cpu-cycles", "cycles"], 0, 1_000_000),
     (&["instructions"], 1, 1_000_000),
     (&["cache-references"], 2, 1_000_000),

@@ -278,3 +278,72 @@ fn what_is_no_btf_is_an_error() {
     );
     assert!(error.to_string().contains("CONFIG_DEBUG_INFO_BTF=y"), "{error}");
 }
+
+#[test]
+fn types_are_declared_as_in_c() {
+    const UNION: u32 = 5;
+    const ARRAY: u32 = 3;
+    const FORWARD: u32 = 7;
+    const STRUCT: u32 = 4;
+    const ENUM: u32 = 6;
+    // Means a union, signed values, or bit-fields' sizes beside their offsets, by kind.
+    const KIND_FLAG: usize = 1 << 31;
+    let mut w = Writer::base();
+    let int = w.int("int", 4);
+    let chars = w.int("char", 1);
+    let skb = w.structure("sk_buff", 8, &[("len", int, 0)]);
+    let constant = w.ty("", CONST, 0, skb, &[]);
+    let pointer = w.ptr(constant);
+    let fixed = w.ty("", CONST, 0, pointer, &[]);
+    let twice = w.ptr(pointer);
+    let array = w.ty("", ARRAY, 0, 0, &[chars, int, 16]);
+    let to_array = w.ptr(array);
+    let pointers = w.ty("", ARRAY, 0, 0, &[pointer, int, 2]);
+    let unknown = w.ty("nowhere", FORWARD, KIND_FLAG, 0, &[]);
+    let unknown = w.ptr(unknown);
+    let proto = w.proto(&[pointer, VARIADIC]);
+    let callback = w.ptr(proto);
+    let none = w.proto(&[]);
+    let none = w.ptr(none);
+    let address = [w.string("word"), int, 0, w.string("bytes"), array, 0];
+    let address = w.ty("", UNION, 2, 16, &address);
+    let mode = [w.string("OFF"), 0, w.string("BAD"), u32::MAX];
+    let mode = w.ty("", ENUM, 2 | KIND_FLAG, 4, &mode);
+    let members = [
+        ("", address, 0),
+        ("low", int, 3 << 24 | 128),
+        ("mode", mode, 160),
+        ("okfn", callback, 192),
+    ];
+    let members = members.map(|(name, ty, at)| [w.string(name), ty, at]).concat();
+    let hook = w.ty("hook", STRUCT, 4 | KIND_FLAG, 32, &members);
+    let btf = KernelBtf::from_bytes(&w.bytes(), &[]).expect("the fixture is well-formed");
+    let id = |id| TypeId { object: 0, id };
+    for (ty, text) in [
+        (0, "void"),
+        (int, "int"),
+        (pointer, "const struct sk_buff *"),
+        (fixed, "const struct sk_buff * const"),
+        (twice, "const struct sk_buff **"),
+        (array, "char [16]"),
+        (to_array, "char (*)[16]"),
+        (pointers, "const struct sk_buff *[2]"),
+        (unknown, "union nowhere *"),
+        (callback, "void (*)(const struct sk_buff *, ...)"),
+        (none, "void (*)(void)"),
+    ] {
+        assert_eq!(super::c_type(&btf, id(ty)), text);
+    }
+    assert_eq!(super::definition(&btf, id(int)), None);
+    assert_eq!(
+        super::definition(&btf, id(hook)).as_deref(),
+        Some(concat!(
+            "struct hook {\n",
+            "\tunion {\n\t\tint word;\n\t\tchar bytes[16];\n\t};\n",
+            "\tint low: 3;\n",
+            "\tenum {\n\t\tOFF = 0,\n\t\tBAD = -1,\n\t} mode;\n",
+            "\tvoid (*okfn)(const struct sk_buff *, ...);\n",
+            "}",
+        ))
+    );
+}

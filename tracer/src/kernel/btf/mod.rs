@@ -21,12 +21,12 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use btf_rs::{Btf, BtfType, Type};
-use ktrail_ebpf::kernel::{KType, Member, Space, TypeId, Types};
+use ktrail_ebpf::kernel::{KType, Member, Qualifier, Space, TypeId, Types};
 
 use bytes::Bytes;
 pub use bytes::give_back;
 pub use census::{Indirection, SkbFunction, SkbTracepoint};
-pub use declare::{c_type, prototype};
+pub use declare::{c_type, definition, prototype};
 
 use super::Lacking;
 use super::sys::{self, ById, Command, ObjInfo, SysError, addr_of_mut};
@@ -161,6 +161,25 @@ impl KernelBtf {
         found
     }
 
+    /// The structs, unions or enums whose names are wanted, sorted by name. A module's may have the name of another's.
+    pub fn named(&self, space: Space, wanted: impl Fn(&str) -> bool) -> Vec<(&str, TypeId)> {
+        let kinds: &[u32] = match space {
+            Space::Struct => &[raw::kind::STRUCT],
+            Space::Union => &[raw::kind::UNION],
+            Space::Enum => &[raw::kind::ENUM, raw::kind::ENUM64],
+            Space::Typedef | Space::Func | Space::Int => &[],
+        };
+        let mut found = vec![];
+        for (this, object) in self.objects.iter().zip(0..) {
+            let view = self.view(this);
+            let of_kind = this.bytes.iter().filter(|(_, h)| kinds.contains(&h.kind));
+            let names = of_kind.map(|(id, h)| (view.name(h.name), TypeId { object, id }));
+            found.extend(names.filter(|(name, _)| !name.is_empty() && wanted(name)));
+        }
+        found.sort_unstable();
+        found
+    }
+
     /// The BTF typedef of a tracepoint by its name: what a `tp_btf` program names as its attach point.
     pub fn tracepoint(&self, name: &str) -> Option<TypeId> {
         self.by_name(Space::Typedef, &format!("btf_trace_{name}"))
@@ -246,9 +265,15 @@ impl KernelBtf {
                 })
                 .collect(),
         };
+        let modifier = |qualifier, to| KType::Modifier { qualifier, to };
         match ty {
-            Type::Void | Type::Fwd(_) => KType::Void,
+            Type::Void => KType::Void,
+            Type::Fwd(t) => KType::Forward {
+                name: name(t),
+                union: t.is_union(),
+            },
             Type::Int(t) => KType::Int {
+                name: name(t),
                 size: t.size() as u32,
                 signed: t.is_signed(),
                 boolean: t.is_bool(),
@@ -284,13 +309,10 @@ impl KernelBtf {
                 name: name(t),
                 to: to(t),
             },
-            Type::Volatile(t) | Type::Const(t) | Type::Restrict(t) => {
-                KType::Modifier { tag: None, to: to(t) }
-            }
-            Type::TypeTag(t) => KType::Modifier {
-                tag: Some(name(t)),
-                to: to(t),
-            },
+            Type::Const(t) => modifier(Qualifier::Const, to(t)),
+            Type::Volatile(t) => modifier(Qualifier::Volatile, to(t)),
+            Type::Restrict(t) => modifier(Qualifier::Restrict, to(t)),
+            Type::TypeTag(t) => modifier(Qualifier::Tag(name(t)), to(t)),
             Type::Func(t) => KType::Func {
                 name: name(t),
                 proto: to(t),

@@ -645,11 +645,16 @@ impl<'a> Body<'a> {
     /// Add one to this CPU's counter. Programs on one CPU may interrupt each other, hence atomically.
     fn count(&mut self, stat: Stat) {
         let stats = self.stats();
+        self.add_one(stats, stat as i32);
+    }
+
+    /// Add one to a counter of several, 8 bytes each.
+    fn add_one(&mut self, counters: Reg, number: i32) {
         let one = self.b.imm(1);
         self.b.push(Op::Atomic {
             op: AtomicOp::Add,
-            base: stats,
-            off: stat as i32 * 8,
+            base: counters,
+            off: number * 8,
             src: one,
             size: Size::B8,
             fetch: None,

@@ -15,7 +15,7 @@
 //!
 //! Deliberately absent: what is made of the counts ([`super::super::governor`]).
 
-use ktrail_ebpf::ir::{AtomicOp, Block, Cond, MapDecl, MapKind, MapRef, Op, Operand, Reg, Size, Type};
+use ktrail_ebpf::ir::{Cond, MapDecl, MapKind, MapRef, Operand, Size};
 use ktrail_ebpf::isa::Helper;
 
 use super::{Body, Limits, map};
@@ -100,6 +100,7 @@ impl Body<'_> {
     /// Add one to a counter of this point.
     pub(super) fn count_here(&mut self, hit: Hit) {
         let by_number = self.spec.limits.watch.is_none_or(|watch| watch.by_number);
+        let hits = self.spec.limits.hits();
         let (number, ip) = self.place();
         let key_slot = self.b.slot(8, 8);
         let key = self.b.slot_addr(key_slot);
@@ -109,8 +110,8 @@ impl Body<'_> {
             (false, ip) => self.b.store(key, 0, ip, Size::B8),
         }
         let (absent, done) = (self.b.block(), self.b.block());
-        let value = self.counters(key, absent);
-        self.add_one(value, hit);
+        let value = self.lookup(hits, key, absent);
+        self.add_one(value, hit as i32);
         self.b.jump(done);
 
         self.b.switch_to(absent);
@@ -122,38 +123,13 @@ impl Body<'_> {
             }
             // Another CPU may be first; then its entry is as good.
             const BPF_NOEXIST: i64 = 1;
-            let map = self.b.map(self.spec.limits.hits());
+            let map = self.b.map(hits);
             let args = vec![map.into(), key.into(), zero.into(), BPF_NOEXIST.into()];
             self.b.call_void(Helper::MapUpdateElem, args);
-            let value = self.counters(key, done);
-            self.add_one(value, hit);
+            let value = self.lookup(hits, key, done);
+            self.add_one(value, hit as i32);
         }
         self.b.jump(done);
         self.b.switch_to(done);
-    }
-
-    fn counters(&mut self, key: Reg, absent: Block) -> Reg {
-        let hits = self.spec.limits.hits();
-        let map = self.b.map(hits);
-        let ty = Type::MapValue {
-            map: hits,
-            nullable: true,
-        };
-        let value = self
-            .b
-            .call_as(ty, Helper::MapLookupElem, vec![map.into(), key.into()]);
-        self.b.non_null(value, absent)
-    }
-
-    fn add_one(&mut self, value: Reg, hit: Hit) {
-        let one = self.b.imm(1);
-        self.b.push(Op::Atomic {
-            op: AtomicOp::Add,
-            base: value,
-            off: hit as i32 * 8,
-            src: one,
-            size: Size::B8,
-            fetch: None,
-        });
     }
 }

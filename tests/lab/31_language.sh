@@ -219,6 +219,21 @@ if kernel_at_least 5.11; then
     exec 7<&-
 fi
 
+# What each kind of probe takes for the function that it is in, one and several.
+functions() {
+    ktrail run -q -e 'kprobe:security_file_open { @["kprobe", func] = 1; } kretprobe:security_file_open { @["kretprobe", func] = 1; }
+        fentry:security_file_open { @["fentry", func] = 1; } fexit:security_file_open { @["fexit", func] = 1; }
+        span:security_file_open { @["span", func] = 1; } kretprobe:security_file_o* { @["kretprobes", func] = 1; }
+        fentry:security_file_o* { @["fentries", func] = 1; } span:security_file_o* { @["spans", func] = 1; }' \
+        -c 'cat /etc/hostname' >out 2>err
+    cat err
+    local kind
+    for kind in kprobe kretprobe fentry fexit span kretprobes fentries spans; do
+        grep -Fqx "@[$kind, security_file_open]: 1" out || { echo "$kind:"; cat out; return 1; }
+    done
+}
+check "the function's name" functions
+
 prints "an iterator" 'iter:task /args.task->pid == 1/ { printf("%d %s\n", args.task->tgid, probetype); }' <<'OUT'
 1 iter
 

@@ -33,6 +33,44 @@ fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("/proc is mounted")) == 0
 }
 
+/// A full disk behind stdout is said, and behind stderr too it is no panic.
+#[test]
+fn a_full_disk_is_said() {
+    let all: &[&[&str]] = &[
+        &["--help"],
+        &["trace", "--help"],
+        &["clean", "--dry-run"],
+        &["filter", "udp", "--dump", "asm"],
+        &["explain", "--layers"],
+        &["run", "-d", "ast", "-e", "BEGIN { exit(); }"],
+    ];
+    let privileged: &[&[&str]] = &[
+        &["run", "-q", "-e", "BEGIN { printf(\"x\"); exit(); }"],
+        &["run", "-q", "-f", "json", "-e", "BEGIN { @a = 1; exit(); }"],
+    ];
+    let full = || std::fs::File::create("/dev/full").expect("/dev/full is there");
+    for args in all.iter().chain(privileged.iter().filter(|_| is_root())) {
+        let run = |both: bool| {
+            let mut command = Command::new(KTRAIL);
+            command.args(*args).stdout(full());
+            if both {
+                command.stderr(full());
+            }
+            command.output().expect("ktrail runs")
+        };
+        let output = run(false);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(
+            stderr.contains("the output can't be written: No space left"),
+            "{args:?}: {stderr}"
+        );
+        assert_eq!(run(true).status.code(), Some(1), "{args:?}");
+    }
+    let wrong = Command::new(KTRAIL).arg("nonsense").stderr(full()).output();
+    assert_eq!(wrong.expect("ktrail runs").status.code(), Some(2));
+}
+
 #[test]
 fn a_filter_that_does_not_parse_is_shown_at_its_place() {
     assert_refused(

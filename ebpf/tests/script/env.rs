@@ -6,7 +6,8 @@ use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField, Tr
 /// The world.
 pub struct Table {
     types: Vec<KType>,
-    features: Features,
+    /// What the kernel can do.
+    pub features: Features,
     /// What programs of kprobe sessions call.
     pub session: Option<Session>,
     /// What trampolines can do with all functions.
@@ -236,7 +237,8 @@ impl ScriptEnv for Table {
         }
     }
     fn kernel_symbol(&self, name: &str) -> Option<u64> {
-        (name == "avenrun").then_some(0xffff_ffff_8200_0000)
+        let known = name == "avenrun" || FUNCTIONS.contains(&name);
+        known.then_some(0xffff_ffff_8200_0000)
     }
     fn cgroup_id(&self, _: &str) -> Option<u64> {
         None

@@ -154,6 +154,33 @@ fn spans() {
         assert_eq!(moments(&env, registers), pair("kprobe"));
         assert_eq!(moments(&env, several)[0], ("kprobe", When::Both));
     }
+    // Without bpf_get_func_ip() each function has programs of its own, which know its address.
+    let mut old = Table::new();
+    old.features.get_func_ip = false;
+    assert_eq!(moments(&old, several), pair("kprobe").repeat(3));
+    for provider in ["kretprobe", "fentry", "fexit"] {
+        let text = format!("{provider}:tcp_* {{ @[func] = count(); }}");
+        assert_eq!(moments(&old, &text).len(), 3, "{text}");
+    }
+    assert_eq!(moments(&old, "kprobe:tcp_* { @[func] = count(); }").len(), 1);
+    // Two spans of one function don't take each other's entries.
+    for trampoline in [Trampoline::No, Trampoline::Pair] {
+        let mut world = Table::new();
+        world.trampoline = trampoline;
+        let text = "span:tcp_connect { @a = max(duration); } span:tcp_connect { @b = max(duration); }";
+        let (script, _) = parse(text, &ParseOptions::default());
+        let compiled =
+            compile(&script, &world).unwrap_or_else(|e| panic!("{}", render_all(&e, "stdin", text)));
+        let between = |program: usize| -> Vec<&str> {
+            let maps = compiled.probes[program].program.maps.iter();
+            maps.map(|m| m.name.as_str())
+                .filter(|name| name.starts_with("span_"))
+                .collect()
+        };
+        assert_eq!(between(0), between(1), "{trampoline:?}");
+        assert_eq!(between(2), between(3), "{trampoline:?}");
+        assert_ne!(between(0), between(2), "{trampoline:?}");
+    }
     // What is wrong is said once.
     let (script, _) = parse(
         "span:tcp_connect { print((arg0, nonsense)); }",

@@ -1,6 +1,9 @@
 //! `ktrail clean`.
 
+use std::fmt::Write as _;
+
 use crate::experiment::ledger;
+use crate::say;
 
 /// Remove what a killed experiment has left behind
 ///
@@ -17,26 +20,28 @@ pub struct Args {
 pub fn main(args: &Args) -> anyhow::Result<()> {
     let leftovers = ledger::leftovers()?;
     if leftovers.is_empty() {
-        println!("Nothing is left behind.");
-        return Ok(());
+        return Ok(say::stdout("Nothing is left behind.\n")?);
     }
-    let mut problems = Vec::new();
+    let (mut problems, mut text) = (Vec::new(), String::new());
     for leftover in leftovers {
         let verb = if args.dry_run {
             "left by"
         } else {
             "removing what was left by"
         };
-        println!("{verb} process {}:", leftover.pid);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{verb} process {}:", leftover.pid);
         for item in &leftover.items {
-            println!("  {item}");
+            let _ = writeln!(text, "  {item}");
         }
         if !args.dry_run {
             problems.extend(leftover.remove());
         }
     }
+    // Not before everything is done that can be.
+    let told = say::stdout(&text);
     if !problems.is_empty() {
         anyhow::bail!("could not be removed: {}", problems.join("; "));
     }
-    Ok(())
+    Ok(told?)
 }

@@ -1,7 +1,6 @@
 //! `ktrail list`.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 use anyhow::anyhow;
 use regex::Regex;
@@ -11,6 +10,7 @@ use crate::kernel::btf::{Indirection, KernelBtf};
 use crate::kernel::features::Features;
 use crate::kernel::probeable::{self, Rules};
 use crate::kernel::symbols::Symbols;
+use crate::say;
 
 /// List the kernel's functions and tracepoints that take a packet
 ///
@@ -99,6 +99,6 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
             any characters are `.*`"
         ));
     }
-    io::stdout().lock().write_all(text.as_bytes())?;
+    say::stdout(&text)?;
     Ok(())
 }

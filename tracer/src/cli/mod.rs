@@ -12,7 +12,7 @@ mod run;
 mod show;
 mod trace;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -82,7 +82,16 @@ pub struct Usage(pub String);
 
 /// Run the command line; the exit code is 0 when done, 1 when the run failed, 2 when the command line was wrong.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help, the version, or what is wrong.
+        Err(text) => {
+            return match text.print() {
+                Err(error) if !text.use_stderr() => fail(&error.into()),
+                _ => ExitCode::from(u8::try_from(text.exit_code()).unwrap_or(2)),
+            };
+        }
+    };
     let result = match &cli.command {
         Command::Clean(args) => clean::main(args).map(|()| 0),
         Command::Doctor(args) => doctor::main(args).map(|()| 0),
@@ -109,13 +118,24 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     {
         return ExitCode::SUCCESS;
     }
-    // The terminal may be what went away: then nobody is told, by a panic neither.
-    let _ = writeln!(io::stderr(), "ktrail: {error:#}");
+    match error.downcast_ref::<io::Error>() {
+        // Other files are named.
+        Some(full) if is_full(full) && error.chain().count() == 1 => {
+            eprintln!("ktrail: the output can't be written: {full}; write it elsewhere, or make room");
+        }
+        _ => eprintln!("ktrail: {error:#}"),
+    }
     if error.is::<Usage>() || error.is::<NothingToAttach>() {
         ExitCode::from(2)
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Whether there was no room for what was written.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::experiment::iperf::Report;
 use crate::experiment::latency;
 use crate::experiment::plot::{Figure, timeline::Timeline};
 use crate::experiment::results::{self, Labels, Table};
+use crate::say;
 
 /// Draw figures from measurements
 ///
@@ -158,7 +159,7 @@ fn from_files(args: &Args) -> anyhow::Result<Timeline> {
 fn save(args: &Args, figure: &Figure) -> anyhow::Result<()> {
     for output in &args.output {
         figure.save(output)?;
-        println!("{}", output.display());
+        say::stdout(&format!("{}\n", output.display()))?;
     }
     Ok(())
 }

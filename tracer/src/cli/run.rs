@@ -26,6 +26,7 @@ use crate::run::list;
 use crate::run::load::{self, Loaded};
 use crate::run::names::MachineNames;
 use crate::run::session::{self, Until};
+use crate::say;
 
 /// Run a script in the probe language, which is bpftrace's
 ///
@@ -144,8 +145,7 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     let experiment = match experiment::prepare(&script, &source.name, &source.text, &parameters.words) {
         Ok(experiment) => experiment,
         Err(Refusal::Help(text)) => {
-            print!("{text}");
-            return Ok(0);
+            return show(&text);
         }
         Err(Refusal::Wrong(text)) => {
             eprint!("{text}");
@@ -335,8 +335,7 @@ fn notice(args: &Args, line: &str) {
 
 /// Print what was asked for.
 fn show(text: &str) -> anyhow::Result<u8> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    say::stdout(text)?;
     Ok(0)
 }
 

@@ -21,6 +21,7 @@ use crate::run::env::MachineEnv;
 use crate::run::format::{Content, Value};
 use crate::run::load::Loaded;
 use crate::run::tables::Table;
+use crate::say;
 
 /// An experiment that has been read and found right, with the parameters of the command line.
 #[derive(Debug)]
@@ -150,10 +151,13 @@ pub fn run(
             backend: &probes(compiled),
         },
     )?;
-    print!("{}", answers.text());
-    println!("Results are in {}", folder.display());
+    let told = say::stdout(&format!(
+        "{}Results are in {}\n",
+        answers.text(),
+        folder.display()
+    ));
     match (&measured.ended, measured.left_behind.is_empty()) {
-        (None, true) => Ok(()),
+        (None, true) => Ok(told?),
         (Some(why), true) => {
             anyhow::bail!(
                 "{why}: the results are of what was measured before; everything that was made is removed"

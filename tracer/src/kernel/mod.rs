@@ -9,7 +9,7 @@ pub mod btf;
 pub mod doctor;
 pub mod features;
 pub mod firewall;
-mod locate;
+pub mod locate;
 pub mod maps;
 pub mod places;
 pub mod probeable;

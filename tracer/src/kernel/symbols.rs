@@ -119,7 +119,8 @@ impl Symbols {
         })
     }
 
-    /// The code that an address is in, and how many bytes into it.
+    /// The code that an address is in, and how many bytes into it. Of several names the first that is listed, which is what
+    /// the kernel prints.
     pub fn at(&self, addr: u64) -> Option<(Symbol<'_>, u64)> {
         let table = self.table();
         let after = table.entries.partition_point(|e| e.addr <= addr);
@@ -127,6 +128,14 @@ impl Symbols {
         let last = table.entries[..after].iter().rev().find(|e| e.is_text())?;
         let first = table.entries.partition_point(|e| e.addr < last.addr);
         let entry = table.entries[first..after].iter().find(|e| e.is_text())?;
+        (entry.addr != 0).then(|| (table.symbol(entry), addr - entry.addr))
+    }
+
+    /// As [`Symbols::at`], but of several names the last that is listed, which is what bpftrace prints.
+    pub fn last_at(&self, addr: u64) -> Option<(Symbol<'_>, u64)> {
+        let table = self.table();
+        let after = table.entries.partition_point(|e| e.addr <= addr);
+        let entry = table.entries[..after].iter().rev().find(|e| e.is_text())?;
         (entry.addr != 0).then(|| (table.symbol(entry), addr - entry.addr))
     }
 
@@ -275,6 +284,10 @@ not a line
         assert_eq!(at(0xffff_ffff_c000_0010), Some(("in_module", "veth", 0x10)));
         assert_eq!(at(0xffff_ffff_c000_1001), Some(("bpf_prog_1234", "bpf", 1)));
         assert_eq!(at(0x1000), None);
+        let last = |addr| symbols.last_at(addr).map(|(s, offset)| (s.name, offset));
+        assert_eq!(last(0xffff_ffff_8100_0004), Some(("first", 4)));
+        assert_eq!(last(0xffff_ffff_8100_0088), Some(("twice", 0x48)));
+        assert_eq!(last(0x1000), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::pattern::Pattern;
 use crate::kernel::Lacking;
 use crate::kernel::btf::KernelBtf;
 use crate::kernel::features::{self, Features};
+use crate::kernel::locate;
 use crate::kernel::maps;
 use crate::kernel::tracefs;
 
@@ -136,18 +137,12 @@ impl MachineEnv {
 
     fn try_trampoline(&self, function: &FunctionName) -> Option<Trampoline> {
         // A trampoline serves one function only; all of that name are meant.
-        let symbols = self.symbols.get()?;
         let wanted = function
             .module
             .as_deref()
             .map(|m| if m == "vmlinux" { "" } else { m });
-        let named = symbols.named(&function.name);
-        if named
-            .iter()
-            .filter(|s| wanted.is_none_or(|w| w == s.module))
-            .count()
-            != 1
-        {
+        let modules = self.modules_with(&function.name)?;
+        if modules.iter().filter(|m| wanted.is_none_or(|w| w == **m)).count() != 1 {
             return None;
         }
         let btf = self.types.btf().ok()?;
@@ -156,6 +151,17 @@ impl MachineEnv {
             &function.name,
         )?;
         Some(features::trampoline(btf, id))
+    }
+
+    /// The modules that have code of that name, the kernel itself as an empty name; one that has it twice is there twice.
+    fn modules_with(&self, name: &str) -> Option<Vec<String>> {
+        let (btf, features) = (self.types.btf().ok()?, self.codegen_features().ok()?);
+        // Asking the kernel is less work than reading its list.
+        if let Some(found) = locate::locate(btf, features, std::iter::once(name), &[]) {
+            return Some(found.into_iter().map(|l| l.module).collect());
+        }
+        let named = self.symbols.get()?.named(name);
+        Some(named.iter().map(|s| s.module.to_string()).collect())
     }
 
     /// The kernel's types.
@@ -241,7 +247,8 @@ impl ScriptEnv for MachineEnv {
                 .collect();
         }
         let name = Pattern::new(pattern);
-        let all = self.traceable().iter();
+        // What the compiler cut off a function is no function of its own: bpftrace leaves it out, too.
+        let all = self.traceable().iter().filter(|f| !f.name.contains(".part."));
         let mut found: Vec<FunctionName> = all
             .filter(|f| name.matches(&f.name) && in_module(wanted.as_ref(), f.module.as_deref()))
             .cloned()

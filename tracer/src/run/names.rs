@@ -86,7 +86,7 @@ impl MachineNames {
     }
 
     fn kernel_symbol(&self, addr: u64) -> Option<(String, u64)> {
-        let (symbol, offset) = self.symbols.get()?.at(addr)?;
+        let (symbol, offset) = self.symbols.get()?.last_at(addr)?;
         Some((symbol.name.to_string(), offset))
     }
 }

@@ -272,9 +272,10 @@ impl Body<'_, '_> {
         if self.g.env.features().get_func_ip {
             return Value::num(Ty::Ksym, self.b.call(Helper::GetFuncIp, vec![ctx.into()]));
         }
-        // A trampoline's context has no registers.
-        if self.trampoline {
-            self.unfit = true;
+        // Only a kprobe at an entry stands in the function: a trampoline's context has no registers, and at a return they
+        // are those of the kernel's code that caught it.
+        if self.provider != Provider::Kprobe {
+            return self.only_target(span);
         }
         // The instruction pointer of `struct pt_regs`.
         let off = match self.g.env.features().arch {
@@ -282,6 +283,25 @@ impl Body<'_, '_> {
             Arch::Aarch64 => 256,
         };
         Value::num(Ty::Ksym, self.b.load(ctx, off, Size::B8))
+    }
+
+    /// The address of the function that the program is attached to, of which there is one then.
+    fn only_target(&mut self, span: ast::Span) -> Value {
+        self.per_target |= self.targets.len() > 1;
+        let (AttachPoint::Kprobe { func, .. } | AttachPoint::Fentry { func, .. }) = &self.targets[0].attach
+        else {
+            return Value::none();
+        };
+        match self.g.env.kernel_symbol(func) {
+            Some(address) => Value::num(Ty::Ksym, address as i64),
+            None => {
+                self.error(
+                    span,
+                    format!("'func' needs Linux 5.15 here: the address of {func} isn't known"),
+                );
+                Value::none()
+            }
+        }
     }
 
     /// `reg("ip")`: a register of the machine as it is at the probe.

@@ -376,7 +376,10 @@ impl Body<'_, '_> {
         let key = self.b.slot_addr(slot);
         let task = self.b.call(Helper::GetCurrentTask, vec![]);
         self.b.store(key, 0, task, Size::B8);
-        if self.targets.len() > 1 {
+        let several = self.targets.len() > 1;
+        // Without the helper each function gets programs of its own.
+        self.per_target |= several && !self.g.env.features().get_func_ip;
+        if several && !self.per_target {
             let ctx = self.b.ctx();
             let ip = self.b.call(Helper::GetFuncIp, vec![ctx.into()]);
             self.b.store(key, 8, ip, Size::B8);
@@ -386,9 +389,15 @@ impl Body<'_, '_> {
         key
     }
 
+    /// The name of the map between a span's two programs, whose numbers follow each other, and no others: a script may
+    /// have several spans of one function.
+    fn span_name(&self) -> String {
+        format!("span_{:x}_{}", self.instance & !1, self.targets[0].name)
+    }
+
     fn span_map(&mut self) -> crate::ir::MapRef {
         let map = MapDecl {
-            name: format!("span_{}", self.targets[0].name),
+            name: self.span_name(),
             kind: MapKind::Hash,
             key_size: 16,
             value_size: 8 * 7,
@@ -427,7 +436,7 @@ impl Body<'_, '_> {
     /// context, which is the same for the programs at a call's entry and at its return. With the frame.
     fn frame_places(&mut self) -> (Reg, Reg) {
         let map = self.map(MapDecl {
-            name: format!("span_{}", self.targets[0].name),
+            name: self.span_name(),
             kind: MapKind::Array,
             key_size: 4,
             value_size: 16 * FRAME_PLACES,

@@ -368,6 +368,8 @@ pub fn build(global: &mut Global<'_>, instance: u32, program: &Program<'_>) {
 /// Build a span's program, or its two: the first of these ways that the kernel has and that gives what the body asks
 /// for, from the cheapest to the one that always is.
 ///
+/// The number of an entry's program is even, and that of its return the next one.
+///
 /// - A session of the function's trampoline: one program, which has the arguments at the return, too.
 /// - The same by two programs. The frame that they share on the stack tells which call it is.
 /// - A kprobe session: one program for many functions. It has room for 8 bytes, which is the time, so no arguments.
@@ -399,14 +401,33 @@ fn build_span(global: &mut Global<'_>, instance: u32, program: &Program<'_>) {
     ways.push(&[(Entry, false), (Return, false)]);
     for way in ways {
         let before = Before::of(global);
-        let mut unfit = false;
+        let (mut unfit, mut shared) = (false, true);
         for (i, &part) in (0..).zip(way) {
-            unfit |= build_one(global, instance + i, program, &program.targets, part).unfit;
+            let built = build_one(global, instance + i, program, &program.targets, part);
+            unfit |= built.unfit;
+            shared &= built.shared;
         }
-        if !unfit {
+        if !unfit && (shared || program.targets.len() == 1) {
             return;
         }
         before.restore(global);
+        if !unfit {
+            // The targets differ in what the body asks for: each gets its own.
+            let each = program
+                .targets
+                .iter()
+                .flat_map(|t| way.iter().map(move |&part| (t, part)));
+            for (i, (target, part)) in (2..).zip(each) {
+                build_one(
+                    global,
+                    instance + i % 4096,
+                    program,
+                    std::slice::from_ref(target),
+                    part,
+                );
+            }
+            return;
+        }
     }
 }
 

@@ -5,6 +5,12 @@ use std::fmt::Write;
 /// The bytes as printable ASCII: a control character, a byte above 126 or a backslash becomes `\xNN`, so that no
 /// packet and no process name can steer a terminal, and two different names never look the same.
 pub fn escape(bytes: &[u8]) -> String {
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && bytes.iter().all(plain)
+    {
+        return text.to_owned();
+    }
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
         match byte {

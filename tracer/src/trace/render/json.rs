@@ -26,14 +26,8 @@ pub struct Json<W> {
     out: W,
     names: Rc<Names>,
     offset: i64,
-}
-
-#[derive(Serialize)]
-struct Line<T> {
-    version: u32,
-    r#type: &'static str,
-    #[serde(flatten)]
-    body: T,
+    /// The line that is being put together: kept, so that its room is.
+    line: Vec<u8>,
 }
 
 #[derive(Serialize)]
@@ -269,16 +263,24 @@ struct SummaryLine<'a> {
 impl<W: Write> Json<W> {
     /// Writes to `out`. `offset` is what to add to CLOCK_MONOTONIC to get CLOCK_REALTIME, in nanoseconds.
     pub fn new(out: W, names: Rc<Names>, offset: i64) -> Self {
-        Json { out, names, offset }
+        Json {
+            out,
+            names,
+            offset,
+            line: vec![],
+        }
     }
 
+    /// A line of `body`, which is an object of one field at least.
     fn line(&mut self, r#type: &'static str, body: impl Serialize) -> io::Result<()> {
-        let line = serde_json::to_string(&Line {
-            version: VERSION,
-            r#type,
-            body,
-        })?;
-        writeln!(self.out, "{line}")
+        self.line.clear();
+        write!(self.line, r#"{{"version":{VERSION},"type":"{type}""#)?;
+        // Its fields follow those two; a flattened field would cost each of them a detour.
+        let brace = self.line.len();
+        serde_json::to_writer(&mut self.line, &body)?;
+        self.line[brace] = b',';
+        self.line.push(b'\n');
+        self.out.write_all(&self.line)
     }
 
     fn point(&self, id: PointId) -> PointName {

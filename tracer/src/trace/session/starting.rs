@@ -478,7 +478,7 @@ impl<'a> Starting<'a> {
             let other = self.object(kind, group, Place::Cookie, turn(1))?;
             let number = self.programs.len();
             if let Some(watching) = &mut self.watching {
-                watching.pairs.insert(number, Pair::new(pair, other));
+                watching.pairs.push((number, Pair::new(pair, other)));
             }
         }
         let object = self.object(kind, group, Place::Cookie, turn(0))?;

@@ -2,7 +2,6 @@
 //!
 //! Deliberately absent: which functions to let go of, and when ([`super::super::governor`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -46,7 +45,7 @@ pub(super) struct Watching {
     /// For each point the number of its program, once it has one.
     serving: Vec<Option<usize>>,
     /// By the number of the first program.
-    pub(super) pairs: BTreeMap<usize, Pair>,
+    pub(super) pairs: Vec<(usize, Pair)>,
     /// What is in the map `turns`.
     turns: [u8; TURNS_SIZE as usize],
     /// What links that are gone had missed.
@@ -59,7 +58,7 @@ impl Watching {
             _measuring: measure_run_time()?,
             serving: vec![None; needed.len()],
             needed,
-            pairs: BTreeMap::new(),
+            pairs: vec![],
             turns: [0; TURNS_SIZE as usize],
             missed: 0,
         })
@@ -86,9 +85,13 @@ impl Watching {
         (some && next < self.turns.len()).then_some(next as u8)
     }
 
+    fn paired(&self, program: usize) -> bool {
+        self.pairs.iter().any(|(number, _)| *number == program)
+    }
+
     /// Programs beside the session's own.
     pub(super) fn others(&self) -> impl Iterator<Item = &Arc<Program>> {
-        self.pairs.values().filter_map(|pair| pair.other.as_ref())
+        self.pairs.iter().filter_map(|(_, pair)| pair.other.as_ref())
     }
 
     /// What links that are gone had missed.
@@ -117,11 +120,11 @@ impl Watched for Session {
             })
         };
         let mut all = self.programs.iter().map(of).collect::<Result<Vec<_>, _>>()?;
-        for (&number, pair) in self.watching.iter().flat_map(|w| &w.pairs) {
+        for (number, pair) in self.watching.iter().flat_map(|w| &w.pairs) {
             if let Some(other) = &pair.other {
                 let other = of(other)?;
-                all[number].time += other.time;
-                all[number].runs += other.runs;
+                all[*number].time += other.time;
+                all[*number].runs += other.runs;
             }
         }
         Ok(all)
@@ -139,7 +142,7 @@ impl Watched for Session {
         for link in links() {
             // One of many that can't be made again can't be left, either.
             let program = watching.program_of(link);
-            let can = link.targets().len() == 1 || program.is_some_and(|p| watching.pairs.contains_key(&p));
+            let can = link.targets().len() == 1 || program.is_some_and(|program| watching.paired(program));
             for target in link.targets() {
                 points[point(target)].may_go = can && !watching.needed[point(target)];
             }
@@ -178,8 +181,8 @@ impl Watched for Session {
         let Some(watching) = &self.watching else {
             return Ok(vec![]);
         };
-        let gone: HashSet<usize> = points.iter().map(|point| point.0 as usize).collect();
-        let mut again = BTreeSet::new();
+        let gone: Vec<usize> = points.iter().map(|point| point.0 as usize).collect();
+        let mut again = vec![];
         let mut leaving = vec![];
         for attached in &mut self.attached {
             let alone = |link: &mut Link| match link.targets() {
@@ -194,6 +197,8 @@ impl Watched for Session {
             };
             leaving.extend(attached.links.extract_if(.., alone));
         }
+        again.sort_unstable();
+        again.dedup();
         let result = again
             .into_iter()
             .try_for_each(|program| self.link_again(program, &gone, &mut leaving));
@@ -209,12 +214,7 @@ impl Session {
 
     /// Have what a program serves served by its other, but for `gone`; not if a followed packet went through one of
     /// those meanwhile. The old links come to `leaving`.
-    fn link_again(
-        &mut self,
-        program: usize,
-        gone: &HashSet<usize>,
-        leaving: &mut Vec<Link>,
-    ) -> anyhow::Result<()> {
+    fn link_again(&mut self, program: usize, gone: &[usize], leaving: &mut Vec<Link>) -> anyhow::Result<()> {
         let Some(watching) = &mut self.watching else {
             return Ok(());
         };
@@ -225,7 +225,7 @@ impl Session {
             .filter(|target| !gone.contains(&point(target)))
             .copied()
             .collect();
-        let Some(pair) = watching.pairs.get_mut(&program) else {
+        let Some((_, pair)) = watching.pairs.iter_mut().find(|(number, _)| *number == program) else {
             return Ok(());
         };
         let now = usize::from(pair.pair);
@@ -278,13 +278,15 @@ impl Session {
 
     /// Let go of links, and count the points that went with them, which are returned. The kernel takes its time, so
     /// not here.
-    fn leave(&mut self, links: Vec<Link>, gone: &HashSet<usize>) -> Vec<PointId> {
-        let mut went = BTreeSet::new();
+    fn leave(&mut self, links: Vec<Link>, gone: &[usize]) -> Vec<PointId> {
+        let mut went = vec![];
         for target in links.iter().flat_map(Link::targets) {
             if gone.contains(&point(target)) {
-                went.insert(point(target));
+                went.push(point(target));
             }
         }
+        went.sort_unstable();
+        went.dedup();
         for &number in &went {
             let point = self.points[number].clone();
             match point.kind {

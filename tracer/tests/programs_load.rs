@@ -14,6 +14,7 @@ use ktrail_ebpf::ir::ProgramKind;
 
 const ROLES: &[Role] = &[
     Role::Pass,
+    Role::Device,
     Role::Hook {
         state: 1,
         rules: None,
@@ -61,7 +62,9 @@ fn every_role_passes_the_verifier() {
         follow: 64,
         calls: 64,
         watch: None,
+        folded: 0,
     };
+    let folding = Limits { folded: 64, ..limits };
     let field = |path| extras::field(&btf, path).unwrap_or_else(|e| panic!("{e}"));
     let full = Extras {
         fields: [
@@ -91,6 +94,9 @@ fn every_role_passes_the_verifier() {
         (Place::Fixed(7), watching(true), None),
         (Place::Ip, watching(false), None),
         (Place::Fixed(7), watching(false), None),
+        (Place::Cookie, folding, None),
+        (Place::Ip, folding, None),
+        (Place::Fixed(7), folding, None),
     ]
     .map(|way| (way, Maps::create(&maps(way.1)).expect("maps")));
     let cases = [
@@ -128,7 +134,7 @@ fn every_role_passes_the_verifier() {
                             get_func_ip: features.codegen.get_func_ip,
                         };
                         let mut programs = vec![program::build("test", &spec)];
-                        if role == Role::Pass {
+                        if role == Role::Pass && limits.folded == 0 {
                             let moments = [Moment::Entry, Moment::Return];
                             programs.extend(moments.map(|moment| beneath::build("test", &spec, moment)));
                         }

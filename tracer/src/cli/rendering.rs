@@ -28,7 +28,7 @@ pub struct Rendering {
 
     /// Group journeys by the path that they took, with times by hop and layer, instead of printing each
     #[arg(long, conflicts_with_all = ["live", "explain", "timestamp", "output"])]
-    summary: bool,
+    pub summary: bool,
 
     /// How the output is written
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]

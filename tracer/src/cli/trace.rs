@@ -195,6 +195,12 @@ impl Args {
         })
     }
 
+    /// Whether the kernel can fold the journeys: nobody asks for what only single packets have.
+    fn folds(&self) -> bool {
+        let single = !self.show.is_empty() || self.caller || self.stack || !self.beneath.is_empty();
+        self.rendering.summary && !single && self.count.is_none() && self.max_cost.is_none()
+    }
+
     fn func(&self) -> anyhow::Result<Option<Regex>> {
         let Some(text) = &self.func else {
             return Ok(None);
@@ -256,6 +262,7 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
             follow: FOLLOW,
             calls: if beneath.is_empty() { 0 } else { CALLS },
             watch: None,
+            folded: if args.folds() { FOLDED } else { 0 },
         },
         extras: &extras,
         beneath: &beneath,
@@ -351,6 +358,9 @@ fn percent(text: &str) -> Result<f64, String> {
         _ => Err("per cent of one CPU, from 0.01 on".into()),
     }
 }
+
+/// How many journeys can be under way at once, and how many kinds told apart, where the kernel folds them.
+const FOLDED: u32 = 8192;
 
 /// How many skbs can be followed at once.
 const FOLLOW: u32 = 16384;

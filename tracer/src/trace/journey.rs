@@ -274,6 +274,21 @@ impl Journeys {
         Some((open.journey.number, open.journey.latest(time)))
     }
 
+    /// An skb of a journey is known to be another packet's by now, which is not seen here.
+    pub fn lose(&mut self, journey: u64, skb: u64) {
+        let Some(open) = self.open.get_mut(&journey) else {
+            return;
+        };
+        let Some(copy) = open.at.remove(&skb) else {
+            return;
+        };
+        let state = &mut open.states[copy];
+        open.live -= usize::from(state.alive());
+        open.gone += usize::from(!state.gone());
+        state.lose();
+        self.holder.remove(&skb);
+    }
+
     /// Counts events that the ring lost just now: any open journey may miss some of them.
     pub fn lost(&mut self, count: u64) {
         self.totals.lost += count;

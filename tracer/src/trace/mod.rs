@@ -5,6 +5,7 @@ pub mod beneath;
 pub mod decode;
 pub mod event;
 pub mod extras;
+pub mod folded;
 pub mod governor;
 pub mod headers;
 pub mod journey;
@@ -24,6 +25,7 @@ pub mod rules;
 pub mod run;
 pub mod session;
 pub mod summary;
+pub mod trail;
 pub mod usual;
 pub mod view;
 

@@ -5,7 +5,8 @@
 use std::io;
 
 use super::event::{Event, Point};
-use super::journey::{Journeys, Limits};
+use super::folded::{Folded, Folding};
+use super::journey::{Journeys, Limits, Totals};
 use super::order::Sorter;
 use super::recording::{End, Recorder};
 use super::render::Renderer;
@@ -168,6 +169,39 @@ impl<R: Renderer> Pipeline<R> {
         self.end(attached, counted, late)
     }
 
+    /// The run is over, and the kernel has folded the journeys: renders those, and the summary.
+    ///
+    /// # Errors
+    /// What writing gave; see [`is_over`].
+    pub fn finish_folded(
+        mut self,
+        points: &[Point],
+        folded: Folded,
+        (kinds, under_way): (&[Vec<u8>], &[Vec<u8>]),
+        mut summary: Summary,
+        begun: Folding,
+    ) -> io::Result<Summary> {
+        let renderer = &mut self.renderer;
+        let (totals, found) = folded.finish(points, kinds, under_way, |share| renderer.folded(share))?;
+        let accounted = totals.packets + begun.tangled + begun.unclassed;
+        summary.folding = Some(Folding {
+            unreported: begun.unreported,
+            stray: begun.stray,
+            tangled: begun.tangled,
+            unclassed: begun.unclassed,
+            unaccounted: begun.unaccounted - accounted.cast_signed(),
+            ..found
+        });
+        summary.totals = Totals {
+            packets: totals.packets + begun.tangled + begun.unclassed,
+            stray: begun.stray,
+            ..totals
+        };
+        self.renderer.summary(&summary)?;
+        self.renderer.flush()?;
+        Ok(summary)
+    }
+
     fn end(mut self, attached: Attached, counted: Counted, late: u64) -> io::Result<Summary> {
         self.journeys.finish();
         self.render_ended()?;
@@ -177,6 +211,7 @@ impl<R: Renderer> Pipeline<R> {
             counted,
             late,
             totals,
+            folding: None,
         };
         self.renderer.summary(&summary)?;
         self.renderer.flush()?;

@@ -181,10 +181,17 @@ fn tracepoint_role(name: &str, params: u8, functions: &HashSet<&str>) -> Role {
     }
 }
 
+/// Whether packets pass between the stack and a device there: folded journeys are told apart by it.
+pub fn at_device(point: &Point) -> bool {
+    const TRACEPOINTS: &[&str] = &["net_dev_start_xmit", "netif_receive_skb", "netif_rx"];
+    point.kind == PointKind::Tracepoint && TRACEPOINTS.contains(&&*point.name)
+}
+
 /// Group candidates by the program that they need. A candidate's number is its position. `cookies`: whether programs
 /// at functions are told where they are. Then those that few share are one: each takes the kernel its time to check
-/// and to attach. (At tracepoints a program may not read more arguments than the tracepoint has.)
-pub fn group(candidates: &[Candidate], cookies: bool) -> Vec<Group> {
+/// and to attach. (At tracepoints a program may not read more arguments than the tracepoint has.) `folds`: whether it
+/// matters which device a packet passes to or from.
+pub fn group(candidates: &[Candidate], cookies: bool, folds: bool) -> Vec<Group> {
     let functions: HashSet<&str> = candidates
         .iter()
         .filter(|c| c.point.kind == PointKind::Function && c.point.module.is_empty())
@@ -192,7 +199,10 @@ pub fn group(candidates: &[Candidate], cookies: bool) -> Vec<Group> {
         .collect();
     let mut groups: BTreeMap<(PointKind, SkbArg, Role, bool), Vec<PointId>> = BTreeMap::new();
     for (number, candidate) in (0..).zip(candidates) {
-        let (role, skb) = role(candidate, &functions);
+        let (mut role, skb) = role(candidate, &functions);
+        if folds && role == Role::Pass && at_device(&candidate.point) {
+            role = Role::Device;
+        }
         let mut skb = skb.unwrap_or(candidate.skb);
         let rare = skb.indirect || skb.index >= 2;
         let function = candidate.point.kind == PointKind::Function;
@@ -276,14 +286,14 @@ mod tests {
             candidate("__skb_clone", Function, 0, 2),
             candidate("__copy_skb_header", Function, 0, 2),
         ];
-        let groups = group(&both, true);
+        let groups = group(&both, true, false);
         assert_eq!(
             role_of(&groups, 0),
             (Role::Pass, 1),
             "the original passes; the clone is none yet"
         );
         assert_eq!(role_of(&groups, 1), (Role::Clone { from: 1 }, 0));
-        let groups = group(&both[..1], true);
+        let groups = group(&both[..1], true, false);
         assert_eq!(role_of(&groups, 0), (Role::Clone { from: 1 }, 0));
     }
 
@@ -291,7 +301,7 @@ mod tests {
     fn a_drop_is_the_last_word_only_where_functions_are_not_seen() {
         use PointKind::{Function, Tracepoint};
         let drop = candidate("kfree_skb", Tracepoint, 0, 4);
-        let alone = group(std::slice::from_ref(&drop), true);
+        let alone = group(std::slice::from_ref(&drop), true, false);
         assert_eq!(
             role_of(&alone, 0).0,
             Role::Drop {
@@ -300,7 +310,7 @@ mod tests {
                 last: true
             }
         );
-        let with = group(&[drop, candidate("ip_rcv", Function, 0, 4)], true);
+        let with = group(&[drop, candidate("ip_rcv", Function, 0, 4)], true, false);
         assert_eq!(
             role_of(&with, 0).0,
             Role::Drop {
@@ -324,6 +334,7 @@ mod tests {
                 candidate("ip6t_do_table", Function, 0, 3),
             ],
             true,
+            false,
         );
         let role = |point| role_of(&groups, point).0;
         let hook = |state, rules| Role::Hook { state, rules };
@@ -342,7 +353,7 @@ mod tests {
             candidate("fifth", Function, 4, 5),
         ];
         let indexes = |groups: Vec<Group>| groups.iter().map(|g| g.skb.index).collect::<Vec<_>>();
-        assert_eq!(indexes(group(&all, true)), [0, SkbArg::BY_COOKIE]);
-        assert_eq!(indexes(group(&all, false)), [0, 2, 4]);
+        assert_eq!(indexes(group(&all, true, false)), [0, SkbArg::BY_COOKIE]);
+        assert_eq!(indexes(group(&all, false, false)), [0, 2, 4]);
     }
 }

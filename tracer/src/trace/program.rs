@@ -13,14 +13,16 @@
 
 pub mod beneath;
 mod extras;
+mod fold;
 mod hits;
 mod netfilter;
 mod report;
+mod shared;
 
 use ktrail_ebpf::filter::{self, Filter};
 use ktrail_ebpf::ir::{
-    AtomicOp, BinOp, Block, Builder, Cond, MapDecl, MapKind, MapRef, Op, Operand, Program, ProgramKind, Reg,
-    Size, Slot, Type, Width,
+    AtomicOp, BinOp, Block, Builder, Cond, MapRef, Op, Operand, Program, ProgramKind, Reg, Size, Slot, Type,
+    Width,
 };
 use ktrail_ebpf::isa::Helper;
 
@@ -29,86 +31,11 @@ use super::offsets::Offsets;
 use super::view::SkbView;
 pub use hits::{TURNS_SIZE, Turn, Watch};
 
-/// The maps that all programs of a run share, in the order of [`maps`].
-const EVENTS: MapRef = MapRef(0);
-const FOLLOW: MapRef = MapRef(1);
-const STATE: MapRef = MapRef(2);
-const STATS: MapRef = MapRef(3);
-
-/// Bytes of the one value of `state`: `enabled`, `following`, 8 each.
-pub const STATE_SIZE: u32 = 16;
-const STATE_ENABLED: u32 = 0;
-const STATE_FOLLOWING: i32 = 8;
-
-/// The value in `follow`: the journey, `skb->head` when last seen, and whether the head is expected to change.
-const FOLLOW_SIZE: u32 = 24;
-const FOLLOW_JOURNEY: i32 = 0;
-const FOLLOW_HEAD: i32 = 8;
-const FOLLOW_MOVING: i32 = 16;
-
-/// Sizes of what a run keeps in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of the ring; a power of two and a multiple of the page size.
-    pub ring: u32,
-    /// How many skbs can be followed at once.
-    pub follow: u32,
-    /// How many stacks and calls [`beneath`] can be told apart; 0 where nobody asks.
-    pub calls: u32,
-    /// The run watches what it costs.
-    pub watch: Option<Watch>,
-}
-
-fn map(name: &str, kind: MapKind, key_size: u32, value_size: u32, max_entries: u32) -> MapDecl {
-    MapDecl {
-        name: name.into(),
-        kind,
-        key_size,
-        value_size,
-        max_entries,
-    }
-}
-
-/// The maps that all programs of a run share.
-pub fn maps(limits: Limits) -> Vec<MapDecl> {
-    let mut maps = vec![
-        map("events", MapKind::RingBuf, 0, 0, limits.ring),
-        map("follow", MapKind::Hash, 8, FOLLOW_SIZE, limits.follow),
-        map("state", MapKind::Array, 4, STATE_SIZE, 1),
-        map("stats", MapKind::PercpuArray, 4, Stat::COUNT * 8, 1),
-    ];
-    if limits.calls > 0 {
-        use beneath::{ACTIVE_SIZE, CALLS_SIZE};
-        maps.push(map("active", MapKind::LruHash, 8, ACTIVE_SIZE, limits.calls));
-        maps.push(map("calls", MapKind::Hash, 8, CALLS_SIZE, limits.calls));
-    }
-    maps.extend(limits.watch.iter().flat_map(Watch::maps));
-    maps
-}
-
-/// The counters in the one value of the per-CPU map `stats`, 8 bytes each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stat {
-    /// Journeys begun.
-    Journeys = 0,
-    /// Events that were due: what was delivered plus what was lost.
-    Produced = 1,
-    /// Events for which the ring had no room.
-    Lost = 2,
-    /// Packets that matched but found `follow` full: nothing of them was reported.
-    Unfollowed = 3,
-    /// Followed addresses that turned out to be another packet's by now.
-    Reused = 4,
-    /// Calls beneath a followed packet's functions.
-    Calls = 5,
-    /// Those whose return was seen.
-    Returns = 6,
-}
-
-impl Stat {
-    /// How many there are.
-    pub const COUNT: u32 = 7;
-}
+use shared::{
+    EVENTS, FOLLOW, FOLLOW_COPY, FOLLOW_COPY_SIZE, FOLLOW_HEAD, FOLLOW_JOURNEY, FOLLOW_MOVING, FOLLOW_SIZE,
+    STATE, STATE_ENABLED, STATS,
+};
+pub use shared::{Limits, STATE_FOLLOWING, STATE_SIZE, Stat, maps};
 
 /// Where a program finds the packet among the arguments of what it is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,6 +69,8 @@ pub enum Place {
 pub enum Role {
     /// The packet passes. The filter may match here.
     Pass,
+    /// The packet passes between the stack and a device: which one tells ways apart where journeys are folded.
+    Device,
     /// The packet passes at a Netfilter hook.
     Hook {
         /// Position of `struct nf_hook_state *` among the arguments.
@@ -207,7 +136,7 @@ impl Role {
     fn starts(self) -> bool {
         matches!(
             self,
-            Role::Pass | Role::Hook { .. } | Role::Reallocate | Role::Drop { .. }
+            Role::Pass | Role::Device | Role::Hook { .. } | Role::Reallocate | Role::Drop { .. }
         )
     }
 
@@ -300,6 +229,9 @@ struct Body<'a> {
     key: Slot,
     journey: Reg,
     head: Reg,
+    /// Which of the journey's copies the skb is, and of which it was cloned just now, where journeys are folded.
+    copy: Reg,
+    origin: Reg,
 }
 
 impl<'a> Body<'a> {
@@ -314,6 +246,7 @@ impl<'a> Body<'a> {
         let key = b.slot(8, 8);
         let journey = b.int();
         let head = b.reg(Type::Kernel { direct: false });
+        let (copy, origin) = (b.int(), b.int());
         Body {
             b,
             spec,
@@ -323,6 +256,8 @@ impl<'a> Body<'a> {
             key,
             journey,
             head,
+            copy,
+            origin,
         }
     }
 
@@ -350,7 +285,10 @@ impl<'a> Body<'a> {
             self.find(report);
         }
         self.b.switch_to(report);
-        self.report();
+        match self.spec.limits.folds() {
+            true => self.step(),
+            false => self.report(),
+        }
         if role.ends() {
             self.let_go();
         }
@@ -458,11 +396,16 @@ impl<'a> Body<'a> {
             size: Size::B8,
             signed: false,
         });
+        self.load_copy(value, self.copy);
         self.b.jump(report);
 
         self.b.switch_to(reused);
         self.count(Stat::Reused);
-        self.let_go();
+        if self.spec.limits.folds() {
+            self.lose(value);
+        } else {
+            self.let_go();
+        }
         self.b.jump(unknown);
 
         self.b.switch_to(unknown);
@@ -511,13 +454,18 @@ impl<'a> Body<'a> {
         // An skb without a buffer is still being made.
         self.b.branch_if(Cond::Eq, self.head, 0, self.out);
         self.only();
-        self.count(Stat::Journeys);
+        if !self.spec.limits.folds() {
+            self.count(Stat::Journeys);
+        }
         let time = self.b.call(Helper::KtimeGetNs, vec![]);
         let id = self.unique(time);
         self.b.mov(self.journey, id);
         let moving = i64::from(self.spec.role == Role::Reallocate);
         let head = self.head;
-        self.follow(self.skb, head.into(), moving);
+        match self.spec.limits.folds() {
+            true => self.begin(moving),
+            false => self.follow(self.skb, head.into(), moving),
+        }
         self.b.jump(report);
     }
 
@@ -592,7 +540,10 @@ impl<'a> Body<'a> {
             signed: false,
         });
         // Its head isn't there yet.
-        self.follow(self.skb, Operand::Imm(0), 1);
+        match self.spec.limits.folds() {
+            true => self.join(value),
+            false => self.follow(self.skb, Operand::Imm(0), 1),
+        }
         // What the clone will hold is to be seen at the original.
         self.b.push(Op::KernelLoad {
             dst: self.head,
@@ -631,6 +582,9 @@ impl<'a> Body<'a> {
         self.b.branch(Cond::Eq, error, 0, gone, next);
         self.b.switch_to(gone);
         self.add_following(-1);
+        if self.spec.limits.folds() {
+            self.release(self.journey);
+        }
         self.b.jump(next);
         self.b.switch_to(next);
     }

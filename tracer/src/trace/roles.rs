@@ -56,6 +56,8 @@ pub fn role(point: &Point) -> Role {
         return *role;
     }
     match point.kind {
+        // Calls those who listen to a tracepoint, where there are several.
+        PointKind::Function if name.starts_with("__traceiter_") => Role::Aside,
         // Before a queueing discipline, if the device has one; tracepoints say no more about it.
         PointKind::Tracepoint if matches!(name, "net_dev_queue" | "qdisc_enqueue") => Role::Queue(QDISC),
         PointKind::Function if name.ends_with("_enqueue") || name.starts_with("qdisc_enqueue") => {
@@ -329,5 +331,6 @@ mod tests {
             Role::Receive(Some(BACKLOG))
         );
         assert_eq!(of("nf_hook_slow", PointKind::Function), Role::Other);
+        assert_eq!(of("__traceiter_consume_skb", PointKind::Function), Role::Aside);
     }
 }

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::decode::{decode, decode_beneath};
+use super::folded::{Folded, Folding};
 use super::governor::Governor;
 use super::pipeline::{Pace, Pipeline};
 use super::program::Stat;
@@ -20,7 +21,7 @@ use super::record;
 use super::recording::Recorder;
 use super::render::Renderer;
 use super::session::{Coverage, Session};
-use super::summary::{Attached, Cost, Counted, Skipped};
+use super::summary::{Attached, Cost, Counted, Skipped, Summary};
 use crate::kernel::process::yield_to_others;
 use crate::kernel::time::monotonic;
 use crate::tui::output::Output;
@@ -67,8 +68,10 @@ pub fn run(
     let pipeline = Pipeline::new(session.points(), out, pace)
         .stop_after(until.count)
         .record(recorder);
+    let folded = session.folds().then(Folded::default);
     let mut run = Run {
         session,
+        folded,
         pipeline,
         lost: 0,
         delivered: 0,
@@ -86,6 +89,8 @@ pub fn run(
 
 struct Run<'a> {
     session: &'a mut Session,
+    /// Where journeys are folded in the kernel, what comes up.
+    folded: Option<Folded>,
     pipeline: Pipeline<Box<dyn Renderer>>,
     /// What the programs had counted as lost when last asked.
     lost: u64,
@@ -148,7 +153,7 @@ impl Run<'_> {
                     child = None;
                 }
             }
-            let arrived = deadline.is_some_and(|at| self.pipeline.idle() || Instant::now() >= at);
+            let arrived = deadline.is_some_and(|at| self.idle() || Instant::now() >= at);
             if arrived || self.pipeline.done() {
                 return Ok(());
             }
@@ -176,16 +181,29 @@ impl Run<'_> {
         }
     }
 
+    /// No packet is known to be on its way.
+    fn idle(&self) -> bool {
+        match self.folded {
+            Some(_) => self.session.following().is_ok_and(|skbs| skbs == 0),
+            None => self.pipeline.idle(),
+        }
+    }
+
     /// Take up to `max` reports from the ring.
     fn read(&mut self, max: usize) -> anyhow::Result<()> {
         let Run {
             session,
+            folded,
             pipeline,
             delivered,
             malformed,
             ..
         } = self;
         *delivered += session.read(max, |bytes, places| {
+            if let Some(folded) = folded {
+                *malformed += u64::from(folded.take(bytes, places).is_err());
+                return;
+            }
             let event = match bytes.len() == record::BENEATH_SIZE as usize {
                 true => decode_beneath(bytes, |ip| places.find(ip), |point| places.returns(point)),
                 false => decode(bytes, &places.extras, |ip| places.find(ip), |ip| places.reads(ip)),
@@ -197,7 +215,9 @@ impl Run<'_> {
         }) as u64;
         let lost = self.session.stat(Stat::Lost)?;
         if lost > self.lost {
-            self.pipeline.lost(lost - self.lost);
+            if self.folded.is_none() {
+                self.pipeline.lost(lost - self.lost);
+            }
             self.lost = lost;
         }
         Ok(())
@@ -227,7 +247,27 @@ impl Run<'_> {
             .governor
             .map(|(_, governor)| governor.finish(self.session, monotonic(), points));
         let attached = attached(self.session, cost.transpose()?);
-        self.pipeline.finish(attached, counted)?;
+        let Some(folded) = self.folded else {
+            self.pipeline.finish(attached, counted)?;
+            return Ok(());
+        };
+        let [kinds, under_way] = self.session.folded()?;
+        let stat = |stat| self.session.stat(stat);
+        let folding = Folding {
+            unreported: stat(Stat::Lost)?,
+            tangled: stat(Stat::Tangled)?,
+            unclassed: stat(Stat::Unclassed)?,
+            unaccounted: stat(Stat::Journeys)?.cast_signed(),
+            stray: stat(Stat::Stray)?,
+            ..Folding::default()
+        };
+        let summary = Summary {
+            attached,
+            counted,
+            ..Summary::default()
+        };
+        self.pipeline
+            .finish_folded(points, folded, (&kinds, &under_way), summary, folding)?;
         Ok(())
     }
 }

@@ -402,6 +402,38 @@ impl Session {
             .sum())
     }
 
+    /// Whether journeys are folded in the kernel.
+    pub fn folds(&self) -> bool {
+        self.maps.get("journeys").is_some()
+    }
+
+    /// How many skbs are followed now.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn following(&self) -> Result<u64, SysError> {
+        let state = self
+            .map("state")
+            .lookup(&0_u32.to_ne_bytes())?
+            .unwrap_or_default();
+        let word = state.get(program::STATE_FOLLOWING as usize..);
+        Ok(word
+            .and_then(|word| word.first_chunk())
+            .map_or(0, |word| u64::from_ne_bytes(*word)))
+    }
+
+    /// Journeys as the kernel keeps them, where they are folded: kinds of them, and those that are under way.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn folded(&self) -> Result<[Vec<Vec<u8>>; 2], SysError> {
+        let values = |name| -> Result<Vec<Vec<u8>>, SysError> {
+            let entries = self.map(name).entries()?;
+            Ok(entries.into_iter().map(|entry| entry.1).collect())
+        };
+        Ok([values("classes")?, values("journeys")?])
+    }
+
     /// Hits for which the kernel did not run a program, because one ran already on that CPU, or another probe.
     pub fn missed(&self) -> u64 {
         let watching = self.watching.iter();

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::folded::Folding;
 use super::journey::{Fate, Totals};
 
 /// What a run attached to.
@@ -91,6 +92,8 @@ pub struct Summary {
     pub late: u64,
     /// Packets, events, losses, fates.
     pub totals: Totals,
+    /// Where the kernel has folded the journeys.
+    pub folding: Option<Folding>,
 }
 
 impl fmt::Display for Summary {
@@ -163,7 +166,11 @@ impl fmt::Display for Summary {
             let calls = number(self.counted.unreturned, "call");
             writeln!(f, "{calls} beneath left out: the return was not seen")?;
         }
-        let accounted = self.counted.delivered + totals.lost;
+        if let Some(folding) = &self.folding {
+            write!(f, "{folding}")?;
+        }
+        let unreported = self.folding.map_or(0, |folding| folding.unreported);
+        let accounted = self.counted.delivered + totals.lost + unreported;
         if self.counted.produced != accounted {
             writeln!(
                 f,

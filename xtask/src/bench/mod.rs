@@ -113,7 +113,12 @@ fn rows(kernel: Kernel, options: &Options) -> Vec<String> {
     };
     let mut rows = vec!["untraced".to_owned()];
     for backend in backends {
-        rows.extend(["floor", "miss", "hit"].map(|row| format!("{row}:{backend}")));
+        let kinds = ["floor", "miss", "hit", "summary", "summary-events"];
+        rows.extend(kinds.map(|row| format!("{row}:{backend}")));
+        // It needs the stack, which only kprobes know.
+        if *backend != "tracing-multi" {
+            rows.extend(["beneath-miss", "beneath-hit"].map(|row| format!("{row}:{backend}")));
+        }
     }
     if options.peers {
         rows.extend(["pwru-miss", "pwru-hit"].map(str::to_owned));

@@ -18,7 +18,8 @@
 use ktrail_ebpf::ir::{Cond, MapDecl, MapKind, MapRef, Operand, Size};
 use ktrail_ebpf::isa::Helper;
 
-use super::{Body, Limits, map};
+use super::shared::map;
+use super::{Body, Limits};
 
 /// For programs whose run watches what it costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -113,10 +113,7 @@ impl Body<'_> {
             return;
         };
         let expression = self.b.arg(0, KERNEL);
-        let verdict = match immediate {
-            true => self.b.kernel_load(expression, nft.verdict.code as i32, Size::B4),
-            false => self.b.imm(NF_DROP),
-        };
+        let verdict = self.verdict(immediate);
         self.b
             .store(record, record::RULE_VERDICT as i32, verdict, Size::B4);
         let Some(rules) = nft.rules else {
@@ -139,6 +136,17 @@ impl Body<'_> {
         }
         self.b.jump(done);
         self.b.switch_to(done);
+    }
+
+    /// What the rule's expression says.
+    pub(super) fn verdict(&mut self, immediate: bool) -> Reg {
+        match self.nft().filter(|_| immediate) {
+            Some(nft) => {
+                let expression = self.b.arg(0, KERNEL);
+                self.b.kernel_load(expression, nft.verdict.code as i32, Size::B4)
+            }
+            None => self.b.imm(NF_DROP),
+        }
     }
 
     /// The chain that the expression's rule is in.

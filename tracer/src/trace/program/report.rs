@@ -4,7 +4,7 @@ use ktrail_ebpf::ir::{BinOp, Builder, Cond, Operand, Reg, Size, Type, Width};
 use ktrail_ebpf::isa::Helper;
 
 use super::super::record::{self, Record};
-use super::super::view;
+use super::super::{trail, view};
 use super::hits::Hit;
 use super::{Body, EVENTS, Place, Role, Stat};
 
@@ -14,6 +14,18 @@ impl Body<'_> {
         if let Some(task_stack) = self.beneath() {
             self.enter(task_stack);
         }
+        let extra = self.spec.extras.size();
+        self.report_with(extra, |body, record, plain| body.extras(record, plain), |_| {});
+    }
+
+    /// Report the event with `extra` bytes at its end, which `fill` fills, or count it as lost; what `then` adds is for
+    /// a report that was made.
+    pub(super) fn report_with(
+        &mut self,
+        extra: u32,
+        fill: impl FnOnce(&mut Self, Reg, u32),
+        then: impl FnOnce(&mut Self),
+    ) {
         self.count(Stat::Produced);
         if self.spec.limits.watch.is_some() {
             self.count_here(Hit::Followed);
@@ -24,7 +36,7 @@ impl Body<'_> {
             Role::Verdict { .. } => record::SIZE + record::RULE_SIZE,
             _ => record::SIZE,
         };
-        let size = plain + self.spec.extras.size();
+        let size = plain + extra;
         let ty = Type::Record { size, nullable: true };
         let args = vec![ring.into(), i64::from(size).into(), 0.into()];
         let record = self.b.call_as(ty, Helper::RingbufReserve, args);
@@ -37,10 +49,11 @@ impl Body<'_> {
         if let Role::Verdict { immediate } = self.spec.role {
             self.rule(record, immediate);
         }
-        self.extras(record, plain);
+        fill(self, record, plain);
         let wake = self.wake(ring);
         self.b
             .call_void(Helper::RingbufSubmit, vec![record.into(), wake.into()]);
+        then(self);
         self.b.jump(done);
         self.b.switch_to(lost);
         self.count(Stat::Lost);
@@ -59,7 +72,10 @@ impl Body<'_> {
             .call(Helper::RingbufQuery, vec![ring.into(), BPF_RB_AVAIL_DATA.into()]);
         let quarter = i64::from(self.spec.limits.ring / 4);
         let above = self.b.bin(BinOp::Sub, Width::W64, waiting, quarter);
-        let largest = record::SIZE + record::HOOK_SIZE.max(record::RULE_SIZE) + self.spec.extras.size();
+        let largest = match self.spec.limits.folds() {
+            true => trail::SIZE,
+            false => record::SIZE + record::HOOK_SIZE.max(record::RULE_SIZE) + self.spec.extras.size(),
+        };
         let flags = self.b.int();
         let (crossing, done) = (self.b.block(), self.b.block());
         self.b.mov(flags, BPF_RB_NO_WAKEUP);
@@ -150,13 +166,16 @@ impl Body<'_> {
     }
 
     /// What the role adds to a report: the skb whose state is reported, the sign and its two values.
-    fn sign(&mut self) -> (Reg, record::SignCode, [Operand; 2]) {
+    pub(super) fn sign(&mut self) -> (Reg, record::SignCode, [Operand; 2]) {
         use record::SignCode as S;
         let none = Operand::Imm(0);
         match self.spec.role {
-            Role::Pass | Role::Hook { .. } | Role::Verdict { .. } | Role::PassFollowed | Role::Reallocate => {
-                (self.skb, S::Passed, [none, none])
-            }
+            Role::Pass
+            | Role::Device
+            | Role::Hook { .. }
+            | Role::Verdict { .. }
+            | Role::PassFollowed
+            | Role::Reallocate => (self.skb, S::Passed, [none, none]),
             Role::Copy => (self.skb, S::Copied, [none, none]),
             Role::Free { .. } => (self.skb, S::Freed, [none, none]),
             Role::Consume { location, .. } => {

@@ -5,6 +5,7 @@
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::folded::Share;
 use super::journey::{Journey, Step, Totals};
 use super::summary::Summary;
 
@@ -51,6 +52,14 @@ pub trait Renderer {
     /// # Errors
     /// The writer's.
     fn journey(&mut self, journey: &Journey) -> io::Result<()>;
+
+    /// A kind of journeys that the kernel has folded, or one packet's times of it.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn folded(&mut self, _: &Share<'_>) -> io::Result<()> {
+        Ok(())
+    }
 
     /// The run's summary.
     ///
@@ -114,6 +123,10 @@ impl<R: Renderer + ?Sized> Renderer for Box<R> {
 
     fn journey(&mut self, journey: &Journey) -> io::Result<()> {
         (**self).journey(journey)
+    }
+
+    fn folded(&mut self, share: &Share<'_>) -> io::Result<()> {
+        (**self).folded(share)
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {

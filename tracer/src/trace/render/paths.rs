@@ -3,7 +3,8 @@
 //! A path is the functions that the packet itself passed, as [`crate::trace::align::way`] has them, and how it ended.
 //! Its fingerprint is a hash of their names: the same path has the same fingerprint in every run on every machine.
 //!
-//! Deliberately absent: grouping in the kernel. Every event comes up; what can't be read in time is counted as lost.
+//! Journeys come one by one, or, where the kernel has folded them, by kinds, with samples of their times
+//! ([`crate::trace::folded`]).
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use super::names::{self, Names};
 use super::why::why;
 use super::words::{fate_text, micros};
 use crate::trace::align::{Stop, way};
+use crate::trace::folded::Share;
 use crate::trace::journey::{Fate, Journey, Step};
 use crate::trace::summary::Summary;
 
@@ -39,14 +41,17 @@ struct Group {
     layers: Vec<(&'static str, Times)>,
     /// What became of its packets, and why, in words; how many.
     fates: Vec<(String, Vec<String>, u64)>,
-    example: (u64, String),
+    /// Its place among the groups as they came.
+    order: usize,
+    example: String,
 }
 
 /// A sample of times.
 #[derive(Default)]
 struct Times {
     seen: u64,
-    kept: Vec<u64>,
+    /// With how many times each stands for.
+    kept: Vec<(u64, u64)>,
     random: u64,
 }
 
@@ -56,7 +61,7 @@ impl Times {
     fn add(&mut self, time: u64) {
         self.seen += 1;
         if self.kept.len() < MOST_TIMES {
-            self.kept.push(time);
+            self.kept.push((time, 1));
             return;
         }
         self.random = self
@@ -65,17 +70,29 @@ impl Times {
             .wrapping_add(1_442_695_040_888_963_407);
         let place = (self.random >> 16) % self.seen;
         if let Some(slot) = self.kept.get_mut(place as usize) {
-            *slot = time;
+            *slot = (time, 1);
         }
+    }
+
+    /// A time from a sample, which is all that is left of as many as `weight`.
+    fn add_sample(&mut self, time: u64, weight: u64) {
+        self.kept.push((time, weight));
     }
 
     /// The median and the 99th percentile.
     fn figures(&self) -> (u64, u64) {
         let mut sorted = self.kept.clone();
         sorted.sort_unstable();
-        let at =
-            |percent: usize| sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)));
-        (at(50).copied().unwrap_or(0), at(99).copied().unwrap_or(0))
+        let total: u64 = sorted.iter().map(|(_, weight)| weight).sum();
+        let at = |percent: u64| {
+            let mut below = 0;
+            let found = sorted.iter().find(|(_, weight)| {
+                below += weight;
+                below > total * percent / 100
+            });
+            found.or(sorted.last()).map_or(0, |(time, _)| *time)
+        };
+        (at(50), at(99))
     }
 }
 
@@ -87,7 +104,7 @@ fn fingerprint<'a>(words: impl Iterator<Item = &'a str>) -> u64 {
     })
 }
 
-impl<W: Write> Paths<W> {
+impl<W> Paths<W> {
     /// Writes to `out` when the run is over.
     pub fn new(out: W, names: Rc<Names>) -> Self {
         Paths {
@@ -108,7 +125,58 @@ impl<W: Write> Paths<W> {
             whole: Times::default(),
             layers: vec![],
             fates: vec![],
-            example: (journey.number, tuple),
+            order: self.groups.len(),
+            example: match journey.number {
+                0 => tuple,
+                number => format!("packet {number}: {tuple}"),
+            },
+        }
+    }
+}
+
+impl<W> Paths<W> {
+    /// So many packets went a way; `add` what one of them says of times.
+    fn take(&mut self, journey: &Journey, packets: u64, add: impl Fn(&mut Times, u64)) {
+        let way = way(journey, &self.names);
+        let kind = Fate::KINDS[journey.fate().kind()];
+        let key = fingerprint(way.iter().map(|stop| stop.label.as_str()).chain([kind]));
+        if !self.groups.contains_key(&key) {
+            if self.groups.len() >= MOST_PATHS {
+                self.others += packets;
+                return;
+            }
+            let group = self.group(&way, journey);
+            self.groups.insert(key, group);
+        }
+        let fate = fate_kind(journey.fate(), &self.names);
+        let Some(group) = self.groups.get_mut(&key) else {
+            return;
+        };
+        group.packets += packets;
+        add(&mut group.whole, journey.end - journey.start);
+        // How long it took from each stop to the next, from the last to the end.
+        let ends = way
+            .iter()
+            .skip(1)
+            .map(|stop| stop.time)
+            .chain([journey.end - journey.start]);
+        for ((stop, end), times) in way.iter().zip(ends).zip(&mut group.hops) {
+            add(times, end.saturating_sub(stop.time));
+        }
+        for share in self.names.shares(journey) {
+            let name = share.waiting.unwrap_or(share.layer.name());
+            match group.layers.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, times)) => add(times, share.time),
+                None => {
+                    let mut times = Times::default();
+                    add(&mut times, share.time);
+                    group.layers.push((name, times));
+                }
+            }
+        }
+        match group.fates.iter_mut().find(|(known, ..)| *known == fate) {
+            Some((.., count)) => *count += packets,
+            None => group.fates.push((fate, why(journey, &self.names), packets)),
         }
     }
 }
@@ -119,12 +187,11 @@ impl Group {
         let share = self.packets as f64 * 100.0 / total as f64;
         writeln!(
             out,
-            "path {fingerprint:016x}  {}  {share:.1} %  median {} us  p99 {} us  such as packet {}: {}",
+            "path {fingerprint:016x}  {}  {share:.1} %  median {} us  p99 {} us  such as {}",
             crate::trace::summary::number(self.packets, "packet"),
             micros(median as i64),
             micros(p99 as i64),
-            self.example.0,
-            self.example.1,
+            self.example,
         )?;
         for (fate, why, count) in &self.fates {
             writeln!(out, "  => {fate} ({count})")?;
@@ -164,53 +231,27 @@ impl<W: Write> Renderer for Paths<W> {
     }
 
     fn journey(&mut self, journey: &Journey) -> io::Result<()> {
-        let way = way(journey, &self.names);
-        let kind = Fate::KINDS[journey.fate().kind()];
-        let key = fingerprint(way.iter().map(|stop| stop.label.as_str()).chain([kind]));
-        if !self.groups.contains_key(&key) {
-            if self.groups.len() >= MOST_PATHS {
-                self.others += 1;
-                return Ok(());
+        self.take(journey, 1, Times::add);
+        Ok(())
+    }
+
+    fn folded(&mut self, share: &Share<'_>) -> io::Result<()> {
+        let &Share {
+            journey,
+            packets,
+            weight,
+        } = share;
+        self.take(journey, packets, |times, time| {
+            if weight > 0 {
+                times.add_sample(time, weight);
             }
-            let group = self.group(&way, journey);
-            self.groups.insert(key, group);
-        }
-        let fate = fate_kind(journey.fate(), &self.names);
-        let Some(group) = self.groups.get_mut(&key) else {
-            return Ok(());
-        };
-        group.packets += 1;
-        group.whole.add(journey.end - journey.start);
-        // How long it took from each stop to the next, from the last to the end.
-        let ends = way
-            .iter()
-            .skip(1)
-            .map(|stop| stop.time)
-            .chain([journey.end - journey.start]);
-        for ((stop, end), times) in way.iter().zip(ends).zip(&mut group.hops) {
-            times.add(end.saturating_sub(stop.time));
-        }
-        for share in self.names.shares(journey) {
-            let name = share.waiting.unwrap_or(share.layer.name());
-            match group.layers.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, times)) => times.add(share.time),
-                None => {
-                    let mut times = Times::default();
-                    times.add(share.time);
-                    group.layers.push((name, times));
-                }
-            }
-        }
-        match group.fates.iter_mut().find(|(known, ..)| *known == fate) {
-            Some((.., count)) => *count += 1,
-            None => group.fates.push((fate, why(journey, &self.names), 1)),
-        }
+        });
         Ok(())
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         let mut groups: Vec<(&u64, &Group)> = self.groups.iter().collect();
-        groups.sort_by_key(|(_, group)| (std::cmp::Reverse(group.packets), group.example.0));
+        groups.sort_by_key(|(_, group)| (std::cmp::Reverse(group.packets), group.order));
         let total = groups.iter().map(|(_, group)| group.packets).sum::<u64>() + self.others;
         for (fingerprint, group) in groups {
             group.write(&mut self.out, *fingerprint, total)?;

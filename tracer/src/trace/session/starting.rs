@@ -19,7 +19,7 @@ use super::super::event::{Point, PointId, PointKind};
 use super::super::offsets::Offsets;
 use super::super::plan::{self, Candidate, Group};
 use super::super::program::{self, Limits, Place, SkbArg, Spec, Turn, Watch};
-use super::super::usual;
+use super::super::{trail, usual};
 use super::watching::{Pair, Watching};
 use super::{Backend, Coverage, Kernel, NothingToAttach, Places, Progress, Request, Session, Skipped};
 use crate::kernel::attach::{self, Attached, Kprobe, Link, Multi, Refused, Target};
@@ -138,6 +138,9 @@ impl<'a> Starting<'a> {
             starting.watch()?;
         }
         starting.maps = Maps::create(&program::maps(starting.limits))?;
+        if let Some(blank) = starting.maps.get("blank") {
+            blank.update(&0_u32.to_ne_bytes(), &trail::blank())?;
+        }
         Ok(starting)
     }
 
@@ -162,7 +165,8 @@ impl<'a> Starting<'a> {
             kind,
             quiet,
         };
-        let needed = plan::follows_lives(&point) || plan::explains_ends(&point);
+        let tells_kinds = self.request.limits.folds() && plan::at_device(&point);
+        let needed = plan::follows_lives(&point) || plan::explains_ends(&point) || tells_kinds;
         (!quiet || needed).then_some(point)
     }
 
@@ -228,7 +232,11 @@ impl<'a> Starting<'a> {
     }
 
     pub(super) fn attach(mut self) -> anyhow::Result<Session> {
-        let groups = plan::group(&self.candidates, self.kernel.features.codegen.attach_cookie);
+        let groups = plan::group(
+            &self.candidates,
+            self.kernel.features.codegen.attach_cookie,
+            self.request.limits.folds(),
+        );
         let total = groups
             .iter()
             .filter(|g| g.kind == PointKind::Function)

@@ -23,7 +23,7 @@ use table::Row;
 ///
 /// Rows: the load untraced; for each backend an empty program at the same functions (the floor), ktrail with a
 /// filter that matches nothing of the load (miss) and with one that matches all (hit). Then scripts: the smallest one,
-/// a wildcard over more than 1,500 functions, and probes/nf_latency.probe, before it the load with three netfilter hooks
+/// a wildcard over some 4,500 functions, and probes/nf_latency.probe, before it the load with three netfilter hooks
 /// that it measures.
 #[derive(Debug, Args)]
 pub struct Options {

@@ -257,6 +257,39 @@ fn types_are_found_by_name() {
     );
 }
 
+/// However often functions are asked for, and so whether a walk or the index answers.
+#[test]
+fn functions_are_found_by_name() {
+    let btf = kernel();
+    let functions = btf.functions();
+    assert!(
+        functions.iter().any(|(_, module)| module == "mod"),
+        "{functions:?}"
+    );
+    let ask = || -> Vec<Option<TypeId>> {
+        let each = functions
+            .iter()
+            .map(|(name, module)| btf.function(Some(module), name));
+        each.chain([
+            btf.function(None, "in_module"),
+            btf.function(Some("vmlinux"), "in_module"),
+            btf.function(Some("other"), "in_module"),
+            btf.function(None, "nowhere"),
+        ])
+        .collect()
+    };
+    let walked = functions
+        .iter()
+        .map(|(name, module)| kernel().function(Some(module), name));
+    let walked: Vec<_> = walked
+        .chain([kernel().function(None, "in_module"), None, None, None])
+        .collect();
+    for _ in 0..10 {
+        assert_eq!(ask(), walked);
+    }
+    assert!(walked.iter().rev().skip(3).all(Option::is_some), "{walked:?}");
+}
+
 #[test]
 fn enums_give_names_and_numbers() {
     assert_eq!(

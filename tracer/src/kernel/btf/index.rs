@@ -40,6 +40,30 @@ impl Hasher for Ready {
     }
 }
 
+/// Functions by object and name; of several in one object the first.
+#[derive(Default)]
+pub(super) struct Functions(HashMap<u64, u32, BuildHasherDefault<Ready>>);
+
+impl Functions {
+    fn key(object: usize, name: &str) -> u64 {
+        key(Space::Func, name).wrapping_add(object as u64)
+    }
+
+    /// The type of that name, if a function's name has that hash.
+    pub(super) fn find(&self, object: usize, name: &str) -> Option<u32> {
+        self.0.get(&Functions::key(object, name)).copied()
+    }
+
+    /// Walk over the types of one object.
+    pub(super) fn add(&mut self, object: usize, view: View<'_>) {
+        for (id, header) in view.own.iter().filter(|(_, h)| h.kind == kind::FUNC) {
+            self.0
+                .entry(Functions::key(object, view.name(header.name)))
+                .or_insert(id);
+        }
+    }
+}
+
 /// What the walk found.
 #[derive(Default)]
 pub(super) struct Index {

@@ -19,6 +19,7 @@ use std::cell::OnceCell;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
 
 use btf_rs::{Btf, BtfType, Type};
 use ktrail_ebpf::kernel::{KType, Member, Qualifier, Space, TypeId, Types};
@@ -30,7 +31,7 @@ pub use declare::{c_type, definition, prototype};
 
 use super::Lacking;
 use super::sys::{self, ById, Command, ObjInfo, SysError, addr_of_mut};
-use index::Index;
+use index::{Functions, Index};
 use raw::{Raw, View};
 
 /// Where the kernel shows its BTF (`CONFIG_DEBUG_INFO_BTF`, and `…_MODULES` for the modules'; 5.4+, 5.11+).
@@ -40,6 +41,9 @@ const SYS_BTF: &str = "/sys/kernel/btf";
 pub struct KernelBtf {
     objects: Vec<Object>,
     index: OnceLock<Index>,
+    /// How often a function was asked for by name.
+    asked: AtomicU32,
+    functions: OnceLock<Functions>,
 }
 
 /// One object's BTF: bytes for the walk over all types, and btf-rs, on demand, for single ones.
@@ -102,6 +106,8 @@ impl KernelBtf {
         Ok(KernelBtf {
             objects: std::iter::once(base).chain(modules).collect(),
             index: OnceLock::new(),
+            asked: AtomicU32::new(0),
+            functions: OnceLock::new(),
         })
     }
 
@@ -118,6 +124,8 @@ impl KernelBtf {
         Ok(KernelBtf {
             objects: std::iter::once(base).chain(modules).collect(),
             index: OnceLock::new(),
+            asked: AtomicU32::new(0),
+            functions: OnceLock::new(),
         })
     }
 
@@ -230,13 +238,8 @@ impl Types for KernelBtf {
             let view = self.view(&self.objects[id.object as usize]);
             return (view.name(view.header(id.id)?.name) == name).then_some(id);
         }
-        // Functions are many and seldom asked for by name: no index, but a walk.
-        self.objects.iter().zip(0..).find_map(|(this, object)| {
-            let view = self.view(this);
-            let mut functions = this.bytes.iter().filter(|(_, h)| h.kind == raw::kind::FUNC);
-            let (id, _) = functions.find(|(_, h)| view.name(h.name) == name)?;
-            Some(TypeId { object, id })
-        })
+        let index = self.function_index();
+        (0..self.objects.len()).find_map(|object| self.function_in(index, object, name))
     }
 
     fn get(&self, id: TypeId) -> Option<KType> {

@@ -1,9 +1,12 @@
 //! What scripts ask of BTF by pattern: functions, tracepoints, iterators, enum constants. Each question is a walk
 //! over all types, some milliseconds long.
 
+use std::sync::atomic::Ordering;
+
 use ktrail_ebpf::kernel::{KType, Space, TypeId, Types};
 
 use super::KernelBtf;
+use super::index::Functions;
 use super::raw::kind;
 
 /// What names a tracepoint's prototype.
@@ -32,13 +35,43 @@ impl KernelBtf {
         };
         let module = if module == "vmlinux" { "" } else { module };
         let object = self.objects.iter().position(|o| o.name == module)?;
+        self.function_in(self.function_index(), object, name)
+    }
+
+    /// An object's function, by the index if there is one.
+    pub(super) fn function_in(&self, index: Option<&Functions>, object: usize, name: &str) -> Option<TypeId> {
         let view = self.view(&self.objects[object]);
-        let mut types = view.own.iter();
-        let (id, _) = types.find(|(_, h)| h.kind == kind::FUNC && view.name(h.name) == name)?;
+        let id = match index {
+            Some(index) => index
+                .find(object, name)
+                .filter(|&id| view.header(id).is_some_and(|h| view.name(h.name) == name))?,
+            None => {
+                let mut types = view.own.iter();
+                types
+                    .find(|(_, h)| h.kind == kind::FUNC && view.name(h.name) == name)?
+                    .0
+            }
+        };
         Some(TypeId {
             object: object as u32,
             id,
         })
+    }
+
+    /// The index of functions, once enough were asked for to be worth it: most runs name one or two, for which a walk is
+    /// less, and a wildcard names thousands.
+    pub(super) fn function_index(&self) -> Option<&Functions> {
+        const FEW: u32 = 4;
+        if self.asked.fetch_add(1, Ordering::Relaxed) < FEW {
+            return None;
+        }
+        Some(self.functions.get_or_init(|| {
+            let mut index = Functions::default();
+            for (number, object) in self.objects.iter().enumerate() {
+                index.add(number, self.view(object));
+            }
+            index
+        }))
     }
 
     /// Every BTF tracepoint: its name, its module (empty for the kernel itself), and its typedef. Sorted.

@@ -21,20 +21,23 @@ struct Table {
     modules: Vec<String>,
 }
 
+/// 16 bytes: there are 120,000 and more.
 #[derive(Clone, Copy)]
 struct Entry {
     addr: u64,
     name: u32,
+    /// The length of its name, and [`TEXT`].
     len: u16,
     /// 0: the kernel itself; else one more than the index into the modules.
     module: u16,
-    kind: u8,
 }
 
+/// Code, not data. Names have up to 511 bytes.
+const TEXT: u16 = 1 << 15;
+
 impl Entry {
-    /// Code, not data: `t`, `T`, `w`, `W`, as nm(1) has them.
     fn is_text(self) -> bool {
-        matches!(self.kind, b't' | b'T' | b'w' | b'W')
+        self.len & TEXT != 0
     }
 }
 
@@ -223,12 +226,14 @@ impl Table {
                 }
             },
         };
+        let len = u16::try_from(name.len()).ok().filter(|len| len & TEXT == 0)?;
+        // As nm(1) has them.
+        let text = matches!(kind, "t" | "T" | "w" | "W");
         self.entries.push(Entry {
             addr,
             name: u32::try_from(self.names.len()).ok()?,
-            len: u16::try_from(name.len()).ok()?,
+            len: if text { len | TEXT } else { len },
             module,
-            kind: *kind.as_bytes().first()?,
         });
         self.names.push_str(name);
         Some(())
@@ -238,7 +243,7 @@ impl Table {
         let start = entry.name as usize;
         Symbol {
             addr: entry.addr,
-            name: &self.names[start..start + entry.len as usize],
+            name: &self.names[start..start + usize::from(entry.len & !TEXT)],
             module: match entry.module {
                 0 => "",
                 n => &self.modules[n as usize - 1],
@@ -260,7 +265,7 @@ impl std::fmt::Debug for Symbols {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "\
+    const LINES: &str = "\
 0000000000000000 A fixed_percpu_data
 ffffffff81000000 T _stext
 ffffffff81000000 T first
@@ -275,7 +280,7 @@ not a line
 
     #[test]
     fn addresses_have_names() {
-        let symbols = Symbols::parse(TEXT);
+        let symbols = Symbols::parse(LINES);
         let at = |addr| symbols.at(addr).map(|(s, offset)| (s.name, s.module, offset));
         assert_eq!(at(0xffff_ffff_8100_0004), Some(("_stext", "", 4)));
         assert_eq!(at(0xffff_ffff_8100_0040), Some(("twice", "", 0)));
@@ -292,7 +297,7 @@ not a line
 
     #[test]
     fn names_have_addresses() {
-        let symbols = Symbols::parse(TEXT);
+        let symbols = Symbols::parse(LINES);
         let twice: Vec<_> = symbols
             .named("twice")
             .iter()

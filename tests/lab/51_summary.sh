@@ -38,6 +38,11 @@ cat >/run/queries <<'S'
 for i in $(seq 20); do dig +tries=1 +time=5 +short @8.8.8.8 example.com; done
 for i in $(seq 5); do dig +tries=1 +time=1 +short @8.8.8.9 example.com; done
 for i in $(seq 5); do dig +tcp +tries=1 +time=5 +short @8.8.8.8 example.com; done
+# What is still in a socket when one of the two ends is lost sight of there.
+for i in $(seq 100); do
+    [ -z "$(nsenter --net=/run/netns/far ss -Htn)" ] && break
+    sleep 0.1
+done
 true
 S
 

@@ -40,7 +40,7 @@ pub struct Location {
 }
 
 /// Bytes of a name that count. The kernel has no longer ones that take a packet.
-const NAME: usize = 64;
+pub const NAME: usize = 64;
 
 /// A number for a name, as the program makes it.
 pub fn hash(name: &str) -> u64 {

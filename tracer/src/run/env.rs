@@ -4,7 +4,7 @@
 //! never the list of functions.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 
 use ktrail_ebpf::kernel::{Features as CodegenFeatures, KType, Session, Space, TypeId, Types};
@@ -155,13 +155,36 @@ impl MachineEnv {
 
     /// The modules that have code of that name, the kernel itself as an empty name; one that has it twice is there twice.
     fn modules_with(&self, name: &str) -> Option<Vec<String>> {
-        let (btf, features) = (self.types.btf().ok()?, self.codegen_features().ok()?);
+        let found = self.code_of(&HashSet::from([name]))?.remove(name);
+        Some(found.into_iter().flatten().map(|(module, _)| module).collect())
+    }
+
+    /// The code of each of these names: its module (empty: the kernel itself) and where it starts. None if the kernel
+    /// doesn't say.
+    pub fn code_of<'n>(&self, names: &HashSet<&'n str>) -> Option<HashMap<&'n str, Vec<(String, u64)>>> {
+        let mut code: HashMap<&str, Vec<_>> = HashMap::new();
         // Asking the kernel is less work than reading its list.
-        if let Some(found) = locate::locate(btf, features, std::iter::once(name), &[]) {
-            return Some(found.into_iter().map(|l| l.module).collect());
+        if let Some(found) = self.locate(names) {
+            let by_hash: HashMap<u64, &str> = names.iter().map(|n| (locate::hash(n), *n)).collect();
+            for location in found {
+                if let Some(name) = by_hash.get(&location.hash) {
+                    let list = code.entry(name).or_default();
+                    list.push((location.module, location.addr));
+                }
+            }
+            return Some(code);
         }
-        let named = self.symbols.get()?.named(name);
-        Some(named.iter().map(|s| s.module.to_string()).collect())
+        for (name, found) in self.symbols.get()?.named_each(names.iter().copied()) {
+            let found = found.iter().map(|s| (s.module.to_string(), s.addr));
+            code.insert(name, found.collect());
+        }
+        Some(code)
+    }
+
+    fn locate(&self, names: &HashSet<&str>) -> Option<Vec<locate::Location>> {
+        let whole = names.iter().all(|name| name.len() < locate::NAME);
+        let (btf, features) = (self.types.btf().ok()?, self.codegen_features().ok()?);
+        whole.then(|| locate::locate(btf, features, names.iter().copied(), &[]))?
     }
 
     /// The kernel's types.

@@ -268,7 +268,7 @@ struct Attacher<'a> {
 }
 
 impl Attacher<'_> {
-    /// Look up all functions that are probed by address, in one walk over the symbols.
+    /// Look up all functions that are probed by address, at once.
     fn resolve(&mut self, waiting: &[Waiting]) -> anyhow::Result<()> {
         let targets = waiting.iter().flat_map(|w| &w.probe.targets);
         let names: HashSet<&str> = targets
@@ -280,13 +280,15 @@ impl Attacher<'_> {
         if names.is_empty() {
             return Ok(());
         }
-        let symbols = self.env.symbols().get();
-        let symbols = symbols.ok_or_else(|| {
+        let found = self.env.code_of(&names).ok_or_else(|| {
             anyhow!("kprobes need the kernel's symbols: run as root with kernel.kptr_restrict at most 1")
         })?;
-        for (name, found) in symbols.named_each(names.into_iter()) {
-            let found = found.iter().map(|s| (s.module.to_string(), s.addr));
-            self.addresses.insert(name.into(), found.collect());
+        let found = found.into_iter();
+        self.addresses
+            .extend(found.map(|(name, places)| (name.into(), places)));
+        // What is printed may have names of functions. They take long to read, so not now.
+        if let Some(symbols) = self.env.symbols().get() {
+            symbols.read_ahead();
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! BTF in memory, and how to have less of it there.
 //!
-//! The kernel's is 5 MB, which are looked at once from the beginning to the end and then here and there. So it lies in
-//! a file in memory: what maps it has no copy, and pages that nobody looks at are no part of this process.
+//! The kernel's is 5 MB, which are looked at once from the beginning to the end and then here and there. Since Linux 6.16
+//! it can be mapped where the kernel has it. Before, it is copied to a file in memory: what maps that has no further copy,
+//! and pages that nobody looks at are no part of this process.
 
 use std::fs::File;
 use std::io;
@@ -21,13 +22,12 @@ pub(super) enum Bytes {
 }
 
 impl Bytes {
-    /// Read a file of sysfs, which can't be mapped itself before 6.16.
+    /// Read a file of sysfs.
     ///
     /// # Errors
     /// If it can't be read.
     pub(super) fn read(path: &Path) -> io::Result<Bytes> {
-        let mut source = File::open(path)?;
-        match Mapped::copy(&mut source) {
+        match Mapped::of_sysfs(path).or_else(|_| Mapped::copy(path)) {
             Ok(mapped) => Ok(Bytes::File(mapped)),
             // No memfd_create, as some sandboxes have it.
             Err(_) => std::fs::read(path).map(Bytes::Heap),
@@ -65,7 +65,25 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    fn copy(source: &mut File) -> io::Result<Mapped> {
+    /// The kernel's own memory.
+    fn of_sysfs(path: &Path) -> io::Result<Mapped> {
+        const SYSFS_MAGIC: libc::c_long = 0x6265_6572;
+        let file = File::open(path)?;
+        // SAFETY: all zero is a value of it, and the kernel fills it in.
+        let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut about) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Any other file may change.
+        if about.f_type as libc::c_long != SYSFS_MAGIC {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let len = file.metadata()?.len();
+        Mapped::new(file, len as usize)
+    }
+
+    fn copy(path: &Path) -> io::Result<Mapped> {
         // SAFETY: the name is a C string.
         let fd = unsafe { libc::memfd_create(c"ktrail-btf".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
@@ -73,16 +91,21 @@ impl Mapped {
         }
         // SAFETY: the kernel has just made this descriptor for us.
         let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        let len = io::copy(source, &mut file)? as usize;
+        let len = io::copy(&mut File::open(path)?, &mut file)?;
+        Mapped::new(file, len as usize)
+    }
+
+    /// Map a file that never changes.
+    fn new(file: File, len: usize) -> io::Result<Mapped> {
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
         let at = unsafe {
-            let (kind, fd) = (libc::MAP_SHARED, file.as_raw_fd());
+            let (kind, fd) = (libc::MAP_PRIVATE, file.as_raw_fd());
             libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, kind, fd, 0)
         };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: `len` bytes are mapped there until `self` is dropped, and nobody else has the file: it never changes.
+        // SAFETY: `len` bytes are mapped there until `self` is dropped, and the file never changes.
         let bytes = unsafe { std::slice::from_raw_parts(at.cast::<u8>(), len) };
         Ok(Mapped { file, bytes })
     }
@@ -109,5 +132,22 @@ pub fn give_back() {
     for (start, end) in ranges {
         // SAFETY: nothing writes to the file or to a mapping of it, so that pages come back from the file as they were.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_or_copied_it_is_what_the_kernel_shows() {
+        let path = Path::new("/sys/kernel/btf/vmlinux");
+        let Ok(shown) = std::fs::read(path) else {
+            return println!("ktrail-test-skip: btf::bytes: this kernel has no BTF");
+        };
+        assert!(*Bytes::read(path).unwrap() == *shown);
+        assert!(*Mapped::copy(path).unwrap().bytes == *shown);
+        // A file that is no sysfs's may change.
+        assert!(Mapped::of_sysfs(Path::new("/proc/self/exe")).is_err());
     }
 }

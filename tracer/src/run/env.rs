@@ -197,7 +197,8 @@ impl MachineEnv {
         &self.symbols
     }
 
-    /// What ftrace can patch; where it does not say, all code that the kernel has symbols for. Sorted.
+    /// What ftrace can patch; where it does not say, all code that the kernel has symbols for. In no order,
+    /// and names may come twice.
     fn traceable(&self) -> &[FunctionName] {
         self.functions.get_or_init(|| {
             let file = tracefs::dir().map(|dir| dir.join("available_filter_functions"));
@@ -210,8 +211,6 @@ impl MachineEnv {
                 functions.extend(code.map(|s| function(s.name, s.module)));
             }
             functions.retain(|f| !NO_FUNCTIONS.iter().any(|prefix| f.name.starts_with(prefix)));
-            functions.sort_unstable();
-            functions.dedup();
             functions
         })
     }
@@ -270,12 +269,15 @@ impl ScriptEnv for MachineEnv {
                 .collect();
         }
         let name = Pattern::new(pattern);
-        // What the compiler cut off a function is no function of its own: bpftrace leaves it out, too.
-        let all = self.traceable().iter().filter(|f| !f.name.contains(".part."));
+        let all = self.traceable().iter();
         let mut found: Vec<FunctionName> = all
             .filter(|f| name.matches(&f.name) && in_module(wanted.as_ref(), f.module.as_deref()))
+            // What the compiler cut off a function is no function of its own: bpftrace leaves it out, too.
+            .filter(|f| !f.name.contains(".part."))
             .cloned()
             .collect();
+        found.sort_unstable();
+        found.dedup();
         if purpose == For::Fentry {
             let typed = self.types.btf().map(KernelBtf::functions).unwrap_or_default();
             found.retain(|f| {

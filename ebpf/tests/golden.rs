@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ktrail_ebpf::codegen::{Options, PacketAccess, generate};
 use ktrail_ebpf::ir::{parse, verify};
-use ktrail_ebpf::kernel::{Arch, Features, Session};
+use ktrail_ebpf::kernel::{Arch, Features, RdonlyCast, Session};
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -93,6 +93,12 @@ fn programs_become_these_instructions() {
                 }
                 "cpu_v4" => features.cpu_v4 = true,
                 "may_goto" => features.may_goto = true,
+                "rdonly_cast" => {
+                    features.rdonly_cast = Some(RdonlyCast {
+                        function: 2001,
+                        bytes: 2002,
+                    });
+                }
                 other => panic!("{name}: unknown feature {other}"),
             }
         }

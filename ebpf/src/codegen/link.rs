@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::delay::delay;
 use super::lower::{SCRATCH_MAP, ZERO_MAP, lower};
 use super::mir::{FrameDecl, Mfunc};
 use super::placement::Placement;
@@ -31,6 +32,9 @@ pub fn generate(program: &Program, options: &Options<'_>) -> Result<Object, Erro
     })?;
     let mut program = program.clone();
     program.functions.iter_mut().for_each(simplify);
+    if options.features.rdonly_cast.is_some() {
+        program.functions.iter_mut().for_each(delay);
+    }
     let program = &program;
     debug_assert_eq!(verify(program), Ok(()), "simplified IR follows the rules");
     let calls = callees(program);

@@ -5,7 +5,7 @@
 //! - A packet's constant-offset bytes are read once, when it is opened, into its window.
 //! - Kernels with `bpf_rdonly_cast` (6.2+) need neither: the address is declared to be memory that the program may
 //!   read, which costs nothing when it runs, and each load is a plain one. The kernel makes them safe: one that
-//!   faults gives 0.
+//!   faults gives 0. Neighbours share one ([`super::wide`]).
 //!
 //! Deliberately absent: reads shared between blocks. A front end that wants them loads at the dominating block.
 
@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use super::lower::Lower;
 use super::mir::*;
+use super::wide::{self, Wide};
 use super::{Error, PacketAccess};
 use crate::ir::{BlockData, Function, Op, Operand, Reg, Size, Type};
 use crate::isa::{Helper, op};
@@ -164,6 +165,8 @@ struct Group {
     frame: Option<Frame>,
     /// Its start, once it is cast.
     cast: Option<V>,
+    /// Loads that several of its loads share, where it is cast.
+    wides: Vec<Wide>,
 }
 
 /// The reads of a block.
@@ -172,6 +175,8 @@ pub struct Reads {
     groups: Vec<Group>,
     /// Which group each instruction belongs to.
     member: BTreeMap<usize, usize>,
+    /// Which of its group's shared loads an instruction's field is in.
+    wide: BTreeMap<usize, usize>,
 }
 
 impl Reads {
@@ -194,6 +199,7 @@ impl Reads {
                 last: i,
                 frame: None,
                 cast: None,
+                wides: vec![],
             };
             let aligned = |off: i32, size: Size| off % size.bytes() as i32 == 0;
             let index = reads.groups.len();
@@ -214,7 +220,29 @@ impl Reads {
             }
             reads.groups.push(group);
         }
+        reads.share(func, block);
         reads
+    }
+
+    /// Find loads that one load serves.
+    fn share(&mut self, func: &Function, block: &BlockData) {
+        for (g, group) in self.groups.iter_mut().enumerate() {
+            let members: Vec<usize> = self
+                .member
+                .iter()
+                .filter_map(|(&at, &of)| (of == g).then_some(at))
+                .collect();
+            let fields: Vec<(i32, Size)> = members
+                .iter()
+                .filter_map(|&at| helper_load(func, &block.insts[at].op))
+                .map(|(_, off, size)| (off, size))
+                .collect();
+            let (wides, of) = wide::plan(&fields, group.lo + RdonlyCast::BYTES as i32);
+            let shared = members.into_iter().zip(of);
+            self.wide
+                .extend(shared.filter_map(|(at, wide)| Some((at, wide?))));
+            group.wides = wides;
+        }
     }
 
     /// Add later loads of the block to a group that starts at instruction `i`.
@@ -281,7 +309,24 @@ impl Lower<'_> {
                     cast
                 }
             };
-            return self.load(V(dst.0), Base::V(cast), off - lo, size, signed, true);
+            let Some(&wide) = self.reads.wide.get(&at) else {
+                return self.load(V(dst.0), Base::V(cast), off - lo, size, signed, true);
+            };
+            let Wide {
+                off: start,
+                size: whole,
+                reg,
+            } = self.reads.groups[index].wides[wide];
+            let from = match reg {
+                Some(from) => from,
+                None => {
+                    let from = self.out.vreg();
+                    self.load(from, Base::V(cast), start - lo, whole, false, true);
+                    self.reads.groups[index].wides[wide].reg = Some(from);
+                    from
+                }
+            };
+            return self.field_of(V(dst.0), from, whole, off - start, size, signed);
         }
         let frame = match group.frame {
             Some(frame) => frame,

@@ -360,7 +360,7 @@ impl Lower<'_> {
     }
 
     /// See [`Mop::Copy`].
-    fn copy(&mut self, dst: V, src: V) {
+    pub fn copy(&mut self, dst: V, src: V) {
         if dst != src {
             let narrow = self.widths.get(src.index()).is_some_and(|&bits| bits <= 32);
             self.push(Mop::Copy { dst, src, narrow });

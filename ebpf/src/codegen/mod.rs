@@ -3,16 +3,17 @@
 //! ```text
 //!   ir::Program ─ verify ─▶ a function at a time, callees first:
 //!
-//!      simplify ─▶ lower ─▶ liveness ─▶ sink ─▶ regalloc ⇄ spill ─▶ emit ─▶ link ─▶ Object
-//!                  (loads)  (dead code)              │
-//!                    ▲                               │ the frame is too large
-//!                    └────────── placement ◀─────────┘
+//!      simplify ─▶ delay ─▶ lower ─▶ liveness ─▶ sink ─▶ regalloc ⇄ spill ─▶ emit ─▶ link ─▶ Object
+//!                          (loads)  (dead code)              │
+//!                            ▲                               │ the frame is too large
+//!                            └────────── placement ◀─────────┘
 //! ```
 //!
 //! Deliberately absent: loading and map descriptors, which are the crate's above ([`Reloc`] tells it where maps
 //! go), and optimisations that need SSA.
 
 mod arch;
+mod delay;
 mod emit;
 mod link;
 mod liveness;
@@ -24,6 +25,7 @@ mod regalloc;
 mod simplify;
 mod sink;
 mod spill;
+mod wide;
 mod width;
 
 pub use link::is_own_map;

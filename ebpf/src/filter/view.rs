@@ -54,6 +54,12 @@ pub trait View {
     /// link-layer header yet, say), and leave `b` in the block that goes on with the value. `None`, without having
     /// appended anything: no packet of this program ever has it.
     fn field(&mut self, b: &mut Builder, field: Field, absent: Block) -> Option<Reg>;
+
+    /// Whether bytes may be loaded behind the packet's end, and whatever that gives: then a filter looks at the length
+    /// when it would match.
+    fn reads_beyond(&self) -> bool {
+        false
+    }
 }
 
 /// A view whose values have all been computed ahead. `None`: packets of this program don't have it.

@@ -37,9 +37,11 @@ const ARPHRD_ETHERNET: [i64; 3] = [1, 772, 0];
 /// Start and length in bytes of what begins with the network header; goes to `none` where there is none.
 /// Loads `skb->head` into `head` on the way.
 pub fn network(b: &mut Builder, o: &Offsets, skb: Reg, head: Reg, none: Block) -> (Reg, Reg) {
-    let at = Network::declare(b);
-    at.locate(b, o, skb, head, false, none);
-    (at.start, at.len)
+    let at = Network::declare(b, head);
+    at.locate(b, o, skb, false, none);
+    let len = at.len(b);
+    b.branch_if(Cond::SLe, len, 0, none);
+    (at.start, len)
 }
 
 /// Registers that say where the network header is.
@@ -47,25 +49,41 @@ pub fn network(b: &mut Builder, o: &Offsets, skb: Reg, head: Reg, none: Block) -
 pub(super) struct Network {
     /// Its address.
     pub start: Reg,
-    /// Bytes from there to the end of the linear data.
-    pub len: Reg,
+    /// `skb->head`, and where the linear data ends, in bytes from there.
+    head: Reg,
+    tail: Reg,
     /// `skb->protocol` as the kernel keeps it: network byte order.
     pub protocol: Reg,
 }
 
 impl Network {
-    pub fn declare(b: &mut Builder) -> Network {
+    /// The register of `skb->head` is the caller's.
+    pub fn declare(b: &mut Builder, head: Reg) -> Network {
         Network {
             start: b.reg(Type::Kernel { direct: false }),
-            len: b.int(),
+            head,
+            tail: b.int(),
             protocol: b.int(),
         }
     }
 
-    /// Find it; goes to `none` where there is none. With `tags`, where `skb->protocol` names a VLAN tag, it is what
+    /// Bytes from there to the end of the linear data; 0 or less if there are none.
+    pub fn len(self, b: &mut Builder) -> Reg {
+        let off = b.bin(BinOp::Sub, Width::W64, self.start, self.head);
+        b.bin(BinOp::Sub, Width::W64, self.tail, off)
+    }
+
+    /// Where [`Network::locate`] has gone to `none`: that there are no bytes. (Addresses of the kernel's are negative
+    /// numbers. Without a buffer the length means nothing.)
+    pub fn nowhere(self, b: &mut Builder) {
+        b.mov(self.start, 0);
+    }
+
+    /// Find it and load `skb->head`; goes to `none` where there is none. With `tags`, where `skb->protocol` names a VLAN tag, it is what
     /// follows the Ethernet header: the tag. (`network_header` is in front of the tag in a packet that is received,
-    /// and behind it in one that is sent.)
-    pub fn locate(self, b: &mut Builder, o: &Offsets, skb: Reg, head: Reg, tags: bool, none: Block) {
+    /// and behind it in one that is sent.) It may be behind the end of the linear data.
+    pub fn locate(self, b: &mut Builder, o: &Offsets, skb: Reg, tags: bool, none: Block) {
+        let head = self.head;
         // Neighbours in `struct sk_buff`: read in one block, so that code generation reads them at once.
         let protocol = self.protocol;
         let off = o.skb_protocol as i32;
@@ -77,17 +95,26 @@ impl Network {
             signed: false,
         });
         let network = b.kernel_load(skb, o.skb_network_header as i32, Size::B2);
-        let tail = b.kernel_load(skb, o.skb_tail as i32, Size::B4);
-        b.push(Op::KernelLoad {
-            dst: head,
-            base: skb,
-            off: o.skb_head as i32,
-            size: Size::B8,
-            signed: false,
-        });
+        for (dst, off, size) in [(self.tail, o.skb_tail, Size::B4), (head, o.skb_head, Size::B8)] {
+            b.push(Op::KernelLoad {
+                dst,
+                base: skb,
+                off: off as i32,
+                size,
+                signed: false,
+            });
+        }
 
-        let off = b.int();
-        let (no_protocol, ready, set, unset, found) = (b.block(), b.block(), b.block(), b.block(), b.block());
+        let [no_protocol, ready, set, unset, at_data, found] = [(); 6].map(|()| b.block());
+        let start_at = |b: &mut Builder, off: Reg| {
+            b.push(Op::Bin {
+                op: BinOp::Add,
+                width: Width::W64,
+                dst: self.start,
+                a: off,
+                b: head.into(),
+            });
+        };
         b.branch(Cond::Eq, protocol, 0, no_protocol, ready);
         b.switch_to(no_protocol);
         let dst = b.kernel_load(skb, o.skb_dst as i32, Size::B8);
@@ -103,14 +130,15 @@ impl Network {
             b.switch_to(tagged);
             let mac = b.kernel_load(skb, o.skb_mac_header as i32, Size::B2);
             b.branch_if(Cond::Eq, mac, UNSET, plain);
-            b.push(add(off, mac, ETH_HLEN));
+            let off = b.add(mac, ETH_HLEN);
+            start_at(b, off);
             b.jump(found);
             b.switch_to(plain);
         }
         b.branch_if(Cond::Eq, network, 0, unset);
         b.branch(Cond::Eq, network, UNSET, unset, set);
         b.switch_to(set);
-        b.mov(off, network);
+        start_at(b, network);
         b.jump(found);
 
         // Seldom: between the driver and the protocol's handler.
@@ -118,26 +146,13 @@ impl Network {
         let mac = b.kernel_load(skb, o.skb_mac_header as i32, Size::B2);
         let data = b.kernel_load(skb, o.skb_data as i32, Size::B8);
         b.branch_if(Cond::Eq, mac, UNSET, none);
-        let data_off = b.bin(BinOp::Sub, Width::W64, data, head);
-        b.mov(off, data_off);
-        b.branch(Cond::Gt, off, mac, found, none);
+        let off = b.bin(BinOp::Sub, Width::W64, data, head);
+        b.branch(Cond::Gt, off, mac, at_data, none);
+        b.switch_to(at_data);
+        start_at(b, off);
+        b.jump(found);
 
         b.switch_to(found);
-        b.branch_if(Cond::Le, tail, off, none);
-        b.push(Op::Bin {
-            op: BinOp::Sub,
-            width: Width::W64,
-            dst: self.len,
-            a: tail,
-            b: off.into(),
-        });
-        b.push(Op::Bin {
-            op: BinOp::Add,
-            width: Width::W64,
-            dst: self.start,
-            a: head,
-            b: off.into(),
-        });
     }
 }
 
@@ -267,14 +282,4 @@ pub(super) fn direction(b: &mut Builder, o: &Offsets, skb: Reg) -> Reg {
     b.jump(done);
     b.switch_to(done);
     result
-}
-
-fn add(dst: Reg, a: Reg, b: i64) -> Op {
-    Op::Bin {
-        op: BinOp::Add,
-        width: Width::W64,
-        dst,
-        a,
-        b: b.into(),
-    }
 }

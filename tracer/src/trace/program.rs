@@ -21,8 +21,8 @@ mod shared;
 
 use ktrail_ebpf::filter::{self, Filter};
 use ktrail_ebpf::ir::{
-    AtomicOp, BinOp, Block, Builder, Cond, MapRef, Op, Operand, Program, ProgramKind, Reg, Size, Slot, Type,
-    Width,
+    AtomicOp, BinOp, Block, Builder, Cond, MapRef, Op, Operand, Program, ProgramKind, Reg, Size, Slot, Term,
+    Type, Width,
 };
 use ktrail_ebpf::isa::Helper;
 
@@ -33,7 +33,7 @@ pub use hits::{TURNS_SIZE, Turn, Watch};
 
 use shared::{
     EVENTS, FOLLOW, FOLLOW_COPY, FOLLOW_COPY_SIZE, FOLLOW_HEAD, FOLLOW_JOURNEY, FOLLOW_MOVING, FOLLOW_SIZE,
-    STATE, STATE_ENABLED, STATS,
+    STATE, STATE_IDLE, STATS,
 };
 pub use shared::{Limits, STATE_FOLLOWING, STATE_SIZE, Stat, maps};
 
@@ -224,6 +224,7 @@ struct Body<'a> {
     /// Leaves the program.
     out: Block,
     skb: Reg,
+    /// The value of `state` when the program began.
     state: Reg,
     /// Holds the skb's address: the key in `follow`.
     key: Slot,
@@ -239,10 +240,7 @@ impl<'a> Body<'a> {
         let mut b = Builder::new(name);
         let out = b.block();
         let skb = b.reg(Type::Kernel { direct: false });
-        let state = b.reg(Type::MapValue {
-            map: STATE,
-            nullable: false,
-        });
+        let state = b.int();
         let key = b.slot(8, 8);
         let journey = b.int();
         let head = b.reg(Type::Kernel { direct: false });
@@ -300,13 +298,24 @@ impl<'a> Body<'a> {
 
     /// Leave the program unless it is switched on.
     fn unless_off(&mut self) {
-        self.b.push(Op::MapData {
+        let state = self.b.map_data(STATE, 0);
+        self.b.push(Op::Load {
             dst: self.state,
-            map: STATE,
+            base: state,
             off: 0,
+            size: Size::B8,
+            signed: false,
         });
-        let enabled = self.b.load(self.state, STATE_ENABLED as i32, Size::B8);
-        self.b.branch_if(Cond::Eq, enabled, 0, self.out);
+        let (off, next) = (self.out, self.b.block());
+        self.b.terminate(Term::Branch {
+            cond: Cond::Eq,
+            width: Width::W32,
+            a: self.state,
+            b: 0.into(),
+            then: off,
+            otherwise: next,
+        });
+        self.b.switch_to(next);
     }
 
     /// Put the skb of an argument into `dst`.
@@ -346,8 +355,7 @@ impl<'a> Body<'a> {
 
     /// Store `skb` as the key and look it up in `follow`. Goes on in a new block with the value.
     fn followed(&mut self, skb: Reg, none: Block) -> Reg {
-        let following = self.b.load(self.state, STATE_FOLLOWING, Size::B8);
-        self.b.branch_if(Cond::Eq, following, 0, none);
+        self.b.branch_if(Cond::Eq, self.state, STATE_IDLE, none);
         let key = self.set_key(skb);
         self.lookup(FOLLOW, key, none)
     }
@@ -510,13 +518,14 @@ impl<'a> Body<'a> {
     }
 
     fn add_following(&mut self, by: i64) {
+        let state = self.b.map_data(STATE, 0);
         let by = self.b.imm(by);
         self.b.push(Op::Atomic {
             op: AtomicOp::Add,
-            base: self.state,
+            base: state,
             off: STATE_FOLLOWING,
             src: by,
-            size: Size::B8,
+            size: Size::B4,
             fetch: None,
         });
     }

@@ -380,9 +380,9 @@ impl Session {
         self.set_enabled(0)
     }
 
-    fn set_enabled(&self, enabled: u64) -> Result<(), SysError> {
+    fn set_enabled(&self, enabled: u32) -> Result<(), SysError> {
         let mut state = [0; program::STATE_SIZE as usize];
-        state[..8].copy_from_slice(&enabled.to_ne_bytes());
+        state[..4].copy_from_slice(&enabled.to_ne_bytes());
         self.map("state").update(&0_u32.to_ne_bytes(), &state)
     }
 
@@ -411,7 +411,7 @@ impl Session {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn following(&self) -> Result<u64, SysError> {
+    pub fn following(&self) -> Result<u32, SysError> {
         let state = self
             .map("state")
             .lookup(&0_u32.to_ne_bytes())?
@@ -419,7 +419,7 @@ impl Session {
         let word = state.get(program::STATE_FOLLOWING as usize..);
         Ok(word
             .and_then(|word| word.first_chunk())
-            .map_or(0, |word| u64::from_ne_bytes(*word)))
+            .map_or(0, |word| u32::from_ne_bytes(*word)))
     }
 
     /// Journeys as the kernel keeps them, where they are folded: kinds of them, and those that are under way.

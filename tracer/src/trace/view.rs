@@ -21,7 +21,7 @@ const ETH_P_IPV6: i64 = 0x86dd;
 pub struct SkbView<'a> {
     offsets: &'a Offsets,
     skb: Reg,
-    /// Its length is 0 where there is no network header.
+    /// Its length is 0 or less where there is no network header.
     network: Network,
     /// Its length is 0 where there is no link-layer header.
     link: Link,
@@ -33,7 +33,7 @@ impl<'a> SkbView<'a> {
     /// Append to `b` what finds the network header, if `filter` has any use for it, and `skb->head`, which goes into
     /// `head`.
     pub fn new(b: &mut Builder, offsets: &'a Offsets, skb: Reg, head: Reg, filter: &Filter) -> SkbView<'a> {
-        let network = Network::declare(b);
+        let network = Network::declare(b, head);
         let link = Link::declare(b);
         let view = SkbView {
             offsets,
@@ -46,11 +46,10 @@ impl<'a> SkbView<'a> {
         if asks(&[Field::L3, Field::EtherType, Field::PacketLen]) {
             let (none, done) = (b.block(), b.block());
             let tags = filter.asks_for(Field::VlanTag);
-            network.locate(b, offsets, skb, head, tags, none);
+            network.locate(b, offsets, skb, tags, none);
             b.jump(done);
             b.switch_to(none);
-            b.mov(network.start, 0);
-            b.mov(network.len, 0);
+            network.nowhere(b);
             b.jump(done);
             b.switch_to(done);
         } else {
@@ -63,12 +62,6 @@ impl<'a> SkbView<'a> {
             });
         }
         view
-    }
-
-    /// The packet, opened at its network header.
-    fn l3(&self, b: &mut Builder, absent: Block) -> Reg {
-        b.branch_if(Cond::Eq, self.network.len, 0, absent);
-        open(b, self.network.start)
     }
 
     /// Find the link-layer header; its length is 0 where there is none.
@@ -96,7 +89,9 @@ impl<'a> SkbView<'a> {
         let (unset, done) = (b.block(), b.block());
         b.branch(Cond::Eq, ethertype, 0, unset, done);
         b.switch_to(unset);
-        let l3 = self.l3(b, absent);
+        let len = self.network.len(b);
+        b.branch_if(Cond::SLe, len, 0, absent);
+        let l3 = open(b, self.network.start);
         let first = b.int();
         b.push(Op::PacketLoad {
             dst: first,
@@ -155,13 +150,14 @@ impl<'a> SkbView<'a> {
         b.jump(done);
 
         b.switch_to(no_link);
-        b.branch_if(Cond::Eq, self.network.len, 0, absent);
+        let len = self.network.len(b);
+        b.branch_if(Cond::SLe, len, 0, absent);
         // Both are addresses: `tail` is where the linear data ends, `len` bytes after the network header.
         let tail = b.kernel_load(self.skb, o.skb_tail as i32, Size::B4);
         let head = b.kernel_load(self.skb, o.skb_head as i32, Size::B8);
         let data = b.kernel_load(self.skb, o.skb_data as i32, Size::B8);
         let data = b.bin(BinOp::Sub, Width::W64, data, head);
-        let network = b.bin(BinOp::Sub, Width::W64, tail, self.network.len);
+        let network = b.bin(BinOp::Sub, Width::W64, tail, len);
         b.push(Op::Bin {
             op: BinOp::Sub,
             width: Width::W64,
@@ -219,10 +215,15 @@ impl<'a> SkbView<'a> {
 }
 
 impl View for SkbView<'_> {
+    /// What can't be read gives zeros.
+    fn reads_beyond(&self) -> bool {
+        true
+    }
+
     fn field(&mut self, b: &mut Builder, field: Field, absent: Block) -> Option<Reg> {
         Some(match field {
-            Field::L3 => self.l3(b, absent),
-            Field::L3Len => self.network.len,
+            Field::L3 => open(b, self.network.start),
+            Field::L3Len => self.network.len(b),
             Field::EtherType => self.ethertype(b, absent),
             Field::L2Len => {
                 self.locate_link(b);

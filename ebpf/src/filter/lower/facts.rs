@@ -28,8 +28,10 @@ pub(super) struct State {
     fields: Vec<(Field, Reg)>,
     /// Addresses of kernel objects in registers.
     objects: Vec<(PathId, Reg)>,
-    /// Bytes that are known to be inside, by window.
+    /// Bytes that are known to be inside, by window, or taken to be until a later check.
     proven: [u32; 2],
+    /// Bytes from the network header on that are known to be inside.
+    checked: u32,
 }
 
 impl State {
@@ -96,6 +98,14 @@ impl State {
         self.proven[window as usize] = self.proven(window).max(bytes);
     }
 
+    pub fn checked(&self) -> u32 {
+        self.checked
+    }
+
+    pub fn check(&mut self, bytes: u32) {
+        self.checked = self.checked.max(bytes);
+    }
+
     /// Keep what `other` knows too.
     pub fn meet(&mut self, other: &State) {
         self.regs.retain(|known| other.regs.contains(known));
@@ -109,6 +119,7 @@ impl State {
         for (mine, theirs) in self.proven.iter_mut().zip(other.proven) {
             *mine = theirs.min(*mine);
         }
+        self.checked = self.checked.min(other.checked);
     }
 }
 

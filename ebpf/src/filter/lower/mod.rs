@@ -49,6 +49,7 @@ pub(super) fn lower(b: &mut Builder, filter: &Resolved, view: &mut dyn View, hit
         emitted: 0,
         slots: HashMap::new(),
         links: vec![],
+        late: vec![],
     };
     // What this program never has needs no code.
     if filter.fields.contains(&Field::VlanTag) {
@@ -80,6 +81,9 @@ struct Lower<'a> {
     slots: HashMap<NumId, Slot>,
     /// The links of the tunnels that the code at hand is inside of.
     links: Vec<NumId>,
+    /// Blocks that check, of the lists that the code at hand is inside of, that there are so many bytes from the network
+    /// header on, and where they go on.
+    late: Vec<(Block, u32, Block)>,
 }
 
 impl Lower<'_> {
@@ -94,21 +98,64 @@ impl Lower<'_> {
     }
 
     /// A list, from left to right.
-    fn list(&mut self, mut list: List<'_>, yes: Block, no: Block) {
+    fn list(&mut self, list: List<'_>, yes: Block, no: Block) {
         if self.decided(&list, yes, no) {
             return;
         }
         // Looking ahead takes time; in large filters the parts are looked at only.
-        let once = list.has_inside();
-        if list.tests() <= SPLIT_BUDGET
-            && (!once && self.split(&list, yes, no) || self.check_ahead(&list, yes, no).is_err())
-        {
+        if list.tests() > SPLIT_BUDGET {
+            return self.tests(list, yes, no);
+        }
+        if !list.has_inside() && self.split(&list, yes, no) {
             return;
         }
+        let needed = self.needed(&list, Window::L2, yes, no);
+        if self.check(Window::L2, needed).is_err() {
+            return;
+        }
+        // Most packets are refused: where one way leads elsewhere only, the length is looked at there, at the end.
+        let needed = self.needed(&list, Window::L3, yes, no);
+        let one_way = (yes == self.miss) != (no == self.miss);
+        if one_way && needed > self.state.proven(Window::L3) && self.view.reads_beyond() {
+            self.state.prove(Window::L3, needed);
+            let late = self.b.block();
+            let (yes, no, on) = match no == self.miss {
+                true => (late, no, yes),
+                false => (yes, late, no),
+            };
+            self.late.push((late, needed, on));
+            self.tests(list, yes, no);
+            self.late.pop();
+            if self.enter(late)
+                && let Ok(len) = self.field(Field::L3Len)
+            {
+                self.b.branch_if(Cond::SLt, len, i64::from(needed), self.miss);
+                self.state.check(needed);
+                self.goto(on);
+            }
+        } else if self.check(Window::L3, needed).is_ok() {
+            self.tests(list, yes, no);
+        }
+    }
+
+    /// Where the way to `to` goes on: behind checks of what is known here.
+    fn after_checks(&self, mut to: Block) -> Block {
+        for &(late, needed, on) in self.late.iter().rev() {
+            if late == to && needed <= self.state.checked() {
+                to = on;
+            }
+        }
+        to
+    }
+
+    /// The tests of a list, from left to right.
+    fn tests(&mut self, mut list: List<'_>, yes: Block, no: Block) {
+        let once = list.has_inside();
         let (stopped, through) = if list.stop { (yes, no) } else { (no, yes) };
+        let plan = Plan::new(&self.nums, &self.state);
+        list = plan.flat(&list);
         if stopped == self.miss {
-            let plan = Plan::new(&self.nums, &self.state);
-            list.nodes.sort_by_cached_key(|node| plan.cost(node));
+            list.nodes.sort_by_cached_key(|node| plan.worth(node, list.stop));
         }
         for (i, node) in list.nodes.iter().enumerate() {
             match Plan::new(&self.nums, &self.state).known(node) {
@@ -290,6 +337,7 @@ impl Lower<'_> {
         then: Option<(NumId, Fact)>,
         otherwise: Option<(NumId, Fact)>,
     ) {
+        let [yes, no] = [yes, no].map(|to| self.after_checks(to));
         self.b.terminate(Term::Branch {
             cond,
             width: Width::W32,
@@ -327,6 +375,7 @@ impl Lower<'_> {
     }
 
     fn goto(&mut self, block: Block) {
+        let block = self.after_checks(block);
         self.b.jump(block);
         let state = self.state.clone();
         self.note(block, state);
@@ -366,14 +415,10 @@ impl Lower<'_> {
         true
     }
 
-    /// Check ahead that all bytes are there that any match needs.
-    fn check_ahead(&mut self, list: &List<'_>, yes: Block, no: Block) -> Result<(), Ended> {
-        for window in [Window::L2, Window::L3] {
-            let plan = Plan::new(&self.nums, &self.state);
-            let needed = plan.needed(list, window, yes == self.miss, no == self.miss);
-            self.check(window, needed)?;
-        }
-        Ok(())
+    /// Bytes of `window` without which `list` can't lead anywhere but to "the whole filter doesn't match".
+    fn needed(&self, list: &List<'_>, window: Window, yes: Block, no: Block) -> u32 {
+        let plan = Plan::new(&self.nums, &self.state);
+        plan.needed(list, window, yes == self.miss, no == self.miss)
     }
 
     /// Ask for what decides much first. False: nothing does.

@@ -291,6 +291,9 @@ impl Lower<'_> {
             let len = self.field(length_of(window))?;
             self.b.branch_if(Cond::SLt, len, i64::from(bytes), self.miss);
             self.state.prove(window, bytes);
+            if window == Window::L3 {
+                self.state.check(bytes);
+            }
         }
         Ok(())
     }

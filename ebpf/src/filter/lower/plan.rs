@@ -206,6 +206,104 @@ impl<'a> Plan<'a> {
         all_known.then_some(!stop)
     }
 
+    /// The outcome of `node`, if it is known and nothing is loaded before: no load can end the filter.
+    fn at_once(&self, node: &Node) -> Option<bool> {
+        let first = |nodes: &[Node], stop: bool| {
+            let unlike = nodes
+                .iter()
+                .map(|node| self.at_once(node))
+                .find(|known| *known != Some(!stop));
+            unlike.unwrap_or(Some(!stop))
+        };
+        match node {
+            Node::Not(inner) => self.at_once(inner).map(|outcome| !outcome),
+            Node::And(nodes) => first(nodes, false),
+            Node::Or(nodes) => first(nodes, true),
+            leaf => self.known(leaf),
+        }
+    }
+
+    /// `list` without what is known to make no difference, and with what is in a list within it.
+    pub fn flat<'n>(&self, list: &List<'n>) -> List<'n> {
+        let mut nodes = vec![];
+        for node in &list.nodes {
+            self.flatten(node, list.stop, &mut nodes);
+        }
+        List {
+            nodes,
+            stop: list.stop,
+        }
+    }
+
+    fn flatten<'n>(&self, node: &'n Node, stop: bool, into: &mut Vec<&'n Node>) {
+        if self.at_once(node) == Some(!stop) {
+            return;
+        }
+        let (nodes, inner_stop) = match node {
+            Node::And(nodes) => (nodes, false),
+            Node::Or(nodes) => (nodes, true),
+            _ => return into.push(node),
+        };
+        let flat = self.flat(&List {
+            nodes: nodes.iter().collect(),
+            stop: inner_stop,
+        });
+        match flat.nodes.len() {
+            _ if inner_stop == stop => into.extend(flat.nodes),
+            1 => self.flatten(flat.nodes[0], stop, into),
+            _ => into.push(node),
+        }
+    }
+
+    /// What `node` costs for each time that it decides a list that stops at `stop`, by guess.
+    pub fn worth(&self, node: &Node, stop: bool) -> u64 {
+        let cost = u64::from(self.cost(node));
+        match stop {
+            false => cost * ALWAYS / (ALWAYS - self.chance(node)).max(1),
+            true => cost * ALWAYS / self.chance(node).max(1),
+        }
+    }
+
+    /// How probable it is that `node` holds, in [`ALWAYS`].
+    fn chance(&self, node: &Node) -> u64 {
+        match node {
+            Node::Test {
+                op: op @ (Relop::Eq | Relop::Ne),
+                a,
+                b,
+                ..
+            } => {
+                let equal = match (self.nums.get(*a), self.value(*b)) {
+                    // A flag or an offset that isn't there.
+                    (Num::Bin { op: ArithOp::And, .. }, Some(0)) => ALWAYS * 7 / 8,
+                    (
+                        Num::Bin {
+                            op: ArithOp::And, a, ..
+                        },
+                        _,
+                    ) => self.equal(a),
+                    _ => self.equal(*a),
+                };
+                match op {
+                    Relop::Eq => equal,
+                    _ => ALWAYS - equal,
+                }
+            }
+            Node::In { a, values, .. } => (self.equal(*a) * values.len() as u64).min(ALWAYS / 2),
+            Node::Not(inner) => ALWAYS - self.chance(inner),
+            _ => ALWAYS / 2,
+        }
+    }
+
+    /// How probable it is that a number is what it is compared with: addresses are of many, protocols of few.
+    fn equal(&self, num: NumId) -> u64 {
+        match self.nums.get(num) {
+            Num::Load { size: 4, .. } => ALWAYS / 16,
+            Num::Load { size: 2, .. } => ALWAYS / 8,
+            _ => ALWAYS / 2,
+        }
+    }
+
     /// What testing `node` costs, roughly in instructions.
     pub fn cost(&self, node: &Node) -> u32 {
         if self.outcome(node).is_some() {
@@ -609,6 +707,9 @@ fn field_cost(field: Field) -> u32 {
 
 /// What looking for a tunnel costs, roughly in instructions.
 const INSIDE: u32 = 50;
+
+/// The chance of what always holds.
+const ALWAYS: u64 = 64;
 
 /// What a read of kernel memory costs: a call of a helper, where there are no direct loads.
 const KERNEL_READ: u32 = 40;

@@ -26,7 +26,9 @@ impl Body<'_> {
         fill: impl FnOnce(&mut Self, Reg, u32),
         then: impl FnOnce(&mut Self),
     ) {
-        self.count(Stat::Produced);
+        // Looked up once, also for what is lost: under load most are.
+        let stats = self.stats();
+        self.add_one(stats, Stat::Produced as i32);
         if self.spec.limits.watch.is_some() {
             self.count_here(Hit::Followed);
         }
@@ -56,7 +58,7 @@ impl Body<'_> {
         then(self);
         self.b.jump(done);
         self.b.switch_to(lost);
-        self.count(Stat::Lost);
+        self.add_one(stats, Stat::Lost as i32);
         self.b.jump(done);
         self.b.switch_to(done);
     }

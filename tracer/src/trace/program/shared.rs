@@ -12,11 +12,12 @@ pub(super) const FOLLOW: MapRef = MapRef(1);
 pub(super) const STATE: MapRef = MapRef(2);
 pub(super) const STATS: MapRef = MapRef(3);
 
-/// Bytes of the one value of `state`: `enabled`, `following`, 8 each.
-pub const STATE_SIZE: u32 = 16;
-pub(super) const STATE_ENABLED: u32 = 0;
+/// Bytes of the one value of `state`: `enabled`, 0 or 1, and `following`, 4 bytes each. Programs look at both at once.
+pub const STATE_SIZE: u32 = 8;
 /// Where in that value it is counted how many skbs are followed.
-pub const STATE_FOLLOWING: i32 = 8;
+pub const STATE_FOLLOWING: i32 = 4;
+/// Such a value as one number, on a little-endian machine: enabled, and nothing is followed.
+pub(super) const STATE_IDLE: i64 = 1;
 
 /// The value in `follow`: the journey, `skb->head` when last seen, and whether the head is expected to change.
 pub(super) const FOLLOW_SIZE: u32 = 24;

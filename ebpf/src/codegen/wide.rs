@@ -46,7 +46,7 @@ pub fn plan(fields: &[(i32, Size)], end: i32) -> (Vec<Wide>, Vec<Option<usize>>)
             _ => Size::B8,
         };
         let stop = start + size.bytes() as i32;
-        if together < 2 || stop > (last + 7 & !7) || stop > end {
+        if together < 2 || stop > ((last + 7) & !7) || stop > end {
             continue;
         }
         for &i in these {

@@ -107,8 +107,13 @@ impl Symbols {
 
     fn table(&self) -> &Table {
         self.0.get_or_init(|| {
-            // Line by line: the whole text would take twice the room of the table.
-            let mut table = Table::default();
+            // Line by line: the whole text would take twice the room of the table. More room is reserved than it takes,
+            // since growing would leave holes as large; what is never written to is no memory.
+            let mut table = Table {
+                entries: Vec::with_capacity(1 << 18),
+                names: String::with_capacity(8 << 20),
+                modules: Vec::new(),
+            };
             if let Ok(file) = File::open(KALLSYMS) {
                 let mut file = BufReader::with_capacity(64 << 10, file);
                 let mut line = Vec::with_capacity(256);
@@ -118,6 +123,8 @@ impl Symbols {
                 }
             }
             table.sort();
+            table.entries.shrink_to_fit();
+            table.names.shrink_to_fit();
             table
         })
     }
@@ -202,8 +209,8 @@ impl Table {
     }
 
     fn sort(&mut self) {
-        // Stable: of symbols with one address, the first listed stays first.
-        self.entries.sort_by_key(|e| e.addr);
+        // Of symbols with one address, the first listed stays first. In place: a stable sort takes half as much again.
+        self.entries.sort_unstable_by_key(|e| (e.addr, e.name));
     }
 
     fn parse_line(&mut self, line: &str) -> Option<()> {

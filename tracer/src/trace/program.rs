@@ -318,7 +318,7 @@ impl<'a> Body<'a> {
         self.b.switch_to(next);
     }
 
-    /// Put the skb of an argument into `dst`.
+    /// Put the skb of an argument into `dst`. Where there is none, it is not followed and has no buffer.
     fn argument(&mut self, dst: Reg, arg: SkbArg) {
         match arg.index {
             SkbArg::BY_COOKIE => self.argument_by_cookie(dst),
@@ -333,7 +333,6 @@ impl<'a> Body<'a> {
                 signed: false,
             });
         }
-        self.b.branch_if(Cond::Eq, dst, 0, self.out);
     }
 
     fn argument_by_cookie(&mut self, dst: Reg) {
@@ -418,6 +417,7 @@ impl<'a> Body<'a> {
 
         self.b.switch_to(unknown);
         if let Some(task_stack) = self.beneath() {
+            self.b.branch_if(Cond::Eq, self.skb, 0, self.out);
             self.make_way(task_stack);
         }
         // A pointer to a pointer may point to one that isn't set yet: whatever the stack held before.
@@ -540,6 +540,8 @@ impl<'a> Body<'a> {
                 indirect: false,
             },
         );
+        // Without a copy nothing joins.
+        self.b.branch_if(Cond::Eq, self.skb, 0, self.out);
         let value = self.followed(original, self.out);
         self.b.push(Op::Load {
             dst: self.journey,

@@ -14,8 +14,9 @@ use super::offsets::{Offsets, VlanTag};
 
 pub use super::headers::network;
 
-const ETH_P_IP: i64 = 0x0800;
-const ETH_P_IPV6: i64 = 0x86dd;
+/// EtherTypes as `skb->protocol` holds them, in network byte order.
+const ETH_P_IP: i64 = 0x0008;
+const ETH_P_IPV6: i64 = 0xdd86;
 
 /// What a filter may know of an skb.
 pub struct SkbView<'a> {
@@ -80,14 +81,9 @@ impl<'a> SkbView<'a> {
     /// Not every packet carries its EtherType yet: one that is being sent gets it in `__ip_local_out`. Then its
     /// first byte has to tell.
     fn ethertype(&self, b: &mut Builder, absent: Block) -> Reg {
-        let ethertype = b.int();
-        b.push(Op::Swap {
-            size: Size::B2,
-            dst: ethertype,
-            src: self.network.protocol,
-        });
+        let protocol = self.network.protocol;
         let (unset, done) = (b.block(), b.block());
-        b.branch(Cond::Eq, ethertype, 0, unset, done);
+        b.branch(Cond::Eq, protocol, 0, unset, done);
         b.switch_to(unset);
         let len = self.network.len(b);
         b.branch_if(Cond::SLe, len, 0, absent);
@@ -104,14 +100,21 @@ impl<'a> SkbView<'a> {
         let (v4, not4, v6) = (b.block(), b.block(), b.block());
         b.branch(Cond::Eq, version, 4, v4, not4);
         b.switch_to(v4);
-        b.mov(ethertype, ETH_P_IP);
+        b.mov(protocol, ETH_P_IP);
         b.jump(done);
         b.switch_to(not4);
         b.branch(Cond::Eq, version, 6, v6, absent);
         b.switch_to(v6);
-        b.mov(ethertype, ETH_P_IPV6);
+        b.mov(protocol, ETH_P_IPV6);
         b.jump(done);
         b.switch_to(done);
+        // Here, so that it isn't done where it is compared only.
+        let ethertype = b.int();
+        b.push(Op::Swap {
+            size: Size::B2,
+            dst: ethertype,
+            src: protocol,
+        });
         ethertype
     }
 

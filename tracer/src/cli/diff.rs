@@ -9,7 +9,7 @@ use owo_colors::{OwoColorize, Style};
 
 use super::{Color, Usage, show};
 use crate::trace::align::{Alignment, Part, Stop, same_fate, way};
-use crate::trace::journey::{Fate, Journey, Step};
+use crate::trace::journey::{Journey, Step};
 use crate::trace::pipeline::{Pace, Pipeline};
 use crate::trace::recording;
 use crate::trace::render::names;
@@ -221,14 +221,7 @@ fn print(out: &mut dyn Write, good: &Packet, bad: &Packet, brief: bool, colour: 
 fn reason(good: &Packet, bad: &Packet) -> String {
     let of = |packet: &Packet| fate_text(packet.journey.fate(), &packet.names);
     let mut text = format!("the first was {}; the second was {}", of(good), of(bad));
-    let mut lines = why::why(&bad.journey, &bad.names);
-    if let Fate::Consumed { point, .. } | Fate::Queued { point, .. } | Fate::LostSight { point } =
-        bad.journey.fate()
-        && let Some((function, end)) = bad.names.end(0, *point)
-    {
-        lines.push(format!("an end at {function} means: {end}"));
-    }
-    for line in lines {
+    for line in why::why(&bad.journey, &bad.names) {
         text.push_str(&format!("\n{line}"));
     }
     text

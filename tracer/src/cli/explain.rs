@@ -12,7 +12,8 @@ use crate::trace::render::Reasons;
 /// Say what a kernel function does on a packet's way
 ///
 /// Prints its layer, what it does, its prototype on this kernel, what usually comes before and after it, and what it
-/// means when a packet's journey ends there. A tracepoint's name has `tp:` before it.
+/// means when a packet's journey ends there. A tracepoint's name has `tp:` before it. Names may be as journeys and symbol
+/// tables have them: with a module behind, or the suffix of a part that the compiler made (`.part.0`, `.cold`).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -54,7 +55,7 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
             if name.ends_with("MAX") || name.starts_with("__") || name == "SUBSYS_MASK" {
                 continue;
             }
-            let words = knowledge::reason(name).unwrap_or_default();
+            let words = knowledge::reason(name).map(knowledge::in_general).unwrap_or_default();
             writeln!(out, "{}", format!("{number:>7}  {name:<28}  {words}").trim_end())?;
         }
         return Ok(());
@@ -81,16 +82,41 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
     }
     let btf = btf.ok();
     let mut unknown = vec![];
-    for name in &args.functions {
+    for given in &args.functions {
+        let (name, part) = plain(given);
         match explain(name, btf.as_ref()) {
-            Some(text) => writeln!(out, "{text}")?,
-            None => unknown.push(unknown_name(name, btf.as_ref())),
+            Some(text) => writeln!(out, "{text}{}", part.unwrap_or_default())?,
+            None => unknown.push(unknown_name(given, btf.as_ref())),
         }
     }
     match unknown.is_empty() {
         true => Ok(()),
         false => Err(Usage(unknown.join("\nktrail: ")).into()),
     }
+}
+
+/// A function's own name, of what journeys (`nft_do_chain [nf_tables]`) and symbol tables (`tcp_v4_rcv.part.0`) call it; and a
+/// line about the suffix, if it has one.
+fn plain(given: &str) -> (&str, Option<String>) {
+    let name = match given.split_once(" [") {
+        Some((name, module)) if module.ends_with(']') => name,
+        _ => given,
+    };
+    match name.split_once('.') {
+        Some((base, suffix)) if !base.is_empty() => {
+            let part = format!("  {:<9}  .{suffix}: the compiler's, for a part or a variant of it\n", "suffix");
+            (base, Some(part))
+        }
+        _ => (name, None),
+    }
+}
+
+/// A tracepoint's arguments, with their names, where the kernel has a function that calls who listens (5.11+).
+fn arguments(btf: &KernelBtf, tracepoint: &str) -> Option<String> {
+    let caller = btf.function(None, &format!("__traceiter_{tracepoint}"))?;
+    let text = prototype(btf, caller)?;
+    let (_, arguments) = text.split_once("(void *__data")?;
+    Some(format!("{tracepoint}({}", arguments.trim_start_matches(", ")))
 }
 
 fn has(btf: &KernelBtf, name: &str) -> bool {
@@ -130,6 +156,7 @@ fn explain(name: &str, btf: Option<&KernelBtf>) -> Option<String> {
     }
     match entry {
         Some(entry) => line("does", entry.role),
+        None if layer == Layer::OTHER => line("does", "not described"),
         None => line("does", "not described; its layer is guessed from its name"),
     }
     if !module.is_empty() {
@@ -138,6 +165,9 @@ fn explain(name: &str, btf: Option<&KernelBtf>) -> Option<String> {
     if let Some(prototype) = function.and_then(|(btf, id)| prototype(btf, id)) {
         line("prototype", &prototype);
     }
+    if let Some(arguments) = btf.zip(bare).and_then(|(btf, name)| arguments(btf, name)) {
+        line("arguments", &arguments);
+    }
     let (before, after) = knowledge::neighbours(name);
     for (label, names) in [("before", before), ("after", after)] {
         if !names.is_empty() {
@@ -145,7 +175,7 @@ fn explain(name: &str, btf: Option<&KernelBtf>) -> Option<String> {
         }
     }
     if let Some(end) = entry.and_then(|entry| entry.end) {
-        line("an end", &format!("here means: {end}"));
+        line("an end", &format!("here means: {}", knowledge::in_general(end)));
     }
     if let (Some(false), Some(seen)) = (here, &seen) {
         let loaded = match seen.module {
@@ -177,6 +207,29 @@ fn unknown_name(name: &str, btf: Option<&KernelBtf>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_may_be_as_they_are_printed() {
+        assert_eq!(plain("nft_do_chain [nf_tables]"), ("nft_do_chain", None));
+        assert_eq!(plain("tp:kfree_skb"), ("tp:kfree_skb", None));
+        let (name, part) = plain("tcp_v4_rcv.part.0");
+        assert_eq!(name, "tcp_v4_rcv");
+        assert!(part.unwrap().contains(".part.0: "));
+        assert_eq!(plain("a [b"), ("a [b", None));
+    }
+
+    #[test]
+    fn tracepoints_have_arguments() {
+        let btf = match KernelBtf::load() {
+            Ok(btf) => btf,
+            Err(e) => return eprintln!("ktrail-test-skip: tracepoints_have_arguments: {e}"),
+        };
+        if btf.function(None, "__traceiter_kfree_skb").is_none() {
+            return eprintln!("ktrail-test-skip: tracepoints_have_arguments: before Linux 5.11 they have no names");
+        }
+        let text = arguments(&btf, "kfree_skb").unwrap();
+        assert!(text.starts_with("kfree_skb(struct sk_buff *skb, "), "{text}");
+    }
 
     #[test]
     fn a_function_is_explained_without_its_kernel() {

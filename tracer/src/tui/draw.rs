@@ -3,6 +3,7 @@
 use super::buffer::{Area, Buffer, Look};
 use super::journey::{Line, Packet};
 use super::view::{Pane, View};
+use crate::trace::knowledge::in_general;
 use crate::trace::render::tone::{Colour, Tone};
 use crate::trace::render::words::{Note, micros};
 use crate::trace::summary::number;
@@ -278,7 +279,7 @@ fn sentences(line: &Line) -> impl Iterator<Item = String> {
     let end = line
         .about
         .and_then(|about| about.end)
-        .map(|end| format!("an end there means: {end}"));
+        .map(|end| format!("an end there means: {}", in_general(end)));
     [Some(known.unwrap_or(layer)), end].into_iter().flatten()
 }
 

@@ -210,6 +210,55 @@ pub fn reason(name: &str) -> Option<&'static str> {
         .map(|(_, words)| words)
 }
 
+/// The same for a drop in a function: some reasons mean something else there.
+pub fn reason_in(name: &str, function: Option<&str>) -> Option<&'static str> {
+    function
+        .and_then(|function| reason(&format!("{name} in {function}")))
+        .or_else(|| reason(name))
+}
+
+/// The words of a sentence that stand for something of the packet: the device that it was last seen on, its addresses, its
+/// destination port.
+const PLACEHOLDERS: &[&str] = &["DEV", "SRC", "DST", "PORT"];
+
+/// Puts facts about a packet into a sentence about reasons or ends. What is in brackets is left out if it has a
+/// placeholder for which there is no fact; elsewhere such a placeholder stays.
+pub fn fill(text: &str, fact: impl Fn(&str) -> Option<String>) -> String {
+    let mut filled = String::with_capacity(text.len());
+    for (number, part) in text.split(['[', ']']).enumerate() {
+        let (mut words, mut whole) = (String::new(), true);
+        let mut rest = part;
+        while let Some(at) = rest.find(|c: char| c.is_ascii_alphanumeric()) {
+            let len = rest[at..]
+                .find(|c: char| !c.is_ascii_alphanumeric())
+                .unwrap_or(rest.len() - at);
+            let (before, word) = (&rest[..at], &rest[at..at + len]);
+            rest = &rest[at + len..];
+            words.push_str(before);
+            let known = Some(word).filter(|word| PLACEHOLDERS.contains(word));
+            match known.map(&fact) {
+                Some(Some(fact)) => words.push_str(&fact),
+                Some(None) => {
+                    whole = false;
+                    words.push_str(word);
+                }
+                None => words.push_str(word),
+            }
+        }
+        words.push_str(rest);
+        // Parts with odd numbers are those in brackets.
+        if whole || number % 2 == 0 {
+            filled.push_str(&words);
+        }
+    }
+    filled
+}
+
+/// The sentence as it is said of no packet in particular.
+pub fn in_general(text: &str) -> String {
+    fill(text, |_| None)
+}
+
 /// What usually comes directly before and after a function on packets' ways, each name once.
 pub fn neighbours(name: &str) -> (Vec<&'static str>, Vec<&'static str>) {
     let (mut before, mut after) = (vec![], vec![]);

@@ -125,6 +125,41 @@ fn seen_says_where() {
 }
 
 #[test]
+fn sentences_take_facts() {
+    let facts = |word: &str| match word {
+        "DEV" => Some("c0".to_owned()),
+        "DST" => Some("8.8.8.8".to_owned()),
+        _ => None,
+    };
+    let text = "no route: `ip route get DST[ from SRC iif DEV]`, `sysctl[ net/ipv4/conf/DEV/rp_filter] all`, DEVICE PORT";
+    assert_eq!(
+        fill(text, facts),
+        "no route: `ip route get 8.8.8.8`, `sysctl net/ipv4/conf/c0/rp_filter all`, DEVICE PORT"
+    );
+    assert_eq!(
+        in_general(text),
+        "no route: `ip route get DST`, `sysctl all`, DEVICE PORT"
+    );
+    // What a fact holds is not looked through again.
+    assert_eq!(fill("[DST]DEV", |_| Some("[DEV]".to_owned())), "[DEV][DEV]");
+    let ends = knowledge().entries.values().filter_map(|entry| entry.end);
+    let reasons = REASONS.lines().filter(|line| !line.starts_with('#'));
+    for text in ends.chain(reasons) {
+        let (open, close) = (text.matches('[').count(), text.matches(']').count());
+        assert!(open == close && !in_general(text).contains("  "), "{text}");
+        assert!(in_general(text).matches('`').count() % 2 == 0, "{text}");
+    }
+}
+
+#[test]
+fn a_reason_may_mean_something_else_in_a_function() {
+    let words = |function| reason_in("IP_INHDR", function).unwrap();
+    assert!(words(Some("ip_forward")).starts_with("its TTL is used up"));
+    assert!(words(Some("ip_rcv_core")).starts_with("malformed"));
+    assert!(words(None).starts_with("malformed"));
+}
+
+#[test]
 fn drop_reasons_have_words() {
     let mut names = BTreeSet::new();
     for line in REASONS.lines().filter(|line| !line.starts_with('#')) {

@@ -25,6 +25,17 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// A name as one word of a shell's command, which does nothing else: names of devices may hold any character but `/` and
+/// spaces, and who reads a command may run it.
+pub fn quoted(name: &[u8]) -> String {
+    let text = escape(name);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:@".contains(&byte);
+    match text.bytes().all(plain) && !text.is_empty() {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -37,6 +48,14 @@ mod tests {
         assert_eq!(escape(b"a\x1b[2Jb\n\x7f\xff"), "a\\x1b[2Jb\\x0a\\x7f\\xff");
         assert_eq!(escape(b"\\x41"), "\\x5cx41");
         assert_eq!(escape("\u{202e}é".as_bytes()), "\\xe2\\x80\\xae\\xc3\\xa9");
+    }
+
+    #[test]
+    fn a_name_is_one_word_of_a_command() {
+        assert_eq!(quoted(b"eth0.5"), "eth0.5");
+        assert_eq!(quoted(b"a$(reboot)"), "'a$(reboot)'");
+        assert_eq!(quoted(b"a'b"), r"'a'\''b'");
+        assert_eq!(quoted(b""), "''");
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::Renderer;
 use super::names::{self, Names};
-use super::why::why;
+use super::why::why_of_many;
 use super::words::{fate_text, micros};
 use crate::trace::align::{Stop, way};
 use crate::trace::folded::Share;
@@ -176,7 +176,7 @@ impl<W> Paths<W> {
         }
         match group.fates.iter_mut().find(|(known, ..)| *known == fate) {
             Some((.., count)) => *count += packets,
-            None => group.fates.push((fate, why(journey, &self.names), packets)),
+            None => group.fates.push((fate, why_of_many(journey, &self.names), packets)),
         }
     }
 }

@@ -1,29 +1,53 @@
 //! Why a packet ended as it did, in sentences.
 
-use super::names::Names;
+use super::escape::quoted;
+use super::names::{self, Names};
 use super::netfilter;
-use crate::trace::event::{Hook, Rule, Sign};
-use crate::trace::journey::{Fate, Journey};
+use crate::trace::event::{Hook, Packet, Rule, Sign};
+use crate::trace::journey::{Consumption, Fate, Journey};
 use crate::trace::knowledge;
 use crate::trace::rules;
 
-/// What is known about why the packet was dropped: the reason in words, what decided, and the command that shows it.
-/// Empty for packets that weren't.
+/// What is known about why the packet ended as it did: the reason in words, what decided, and the command that shows it,
+/// with the packet's own device, addresses and port. Empty for packets that a process has or that left, and where nothing
+/// is known.
 pub fn why(journey: &Journey, names: &Names) -> Vec<String> {
-    let Fate::Dropped {
-        reason,
-        location,
-        after,
-        ..
-    } = journey.fate()
-    else {
-        return vec![];
+    sentences(journey, names, last_state(journey))
+}
+
+/// The same, said of many packets that ended alike: without what only this one has.
+pub fn why_of_many(journey: &Journey, names: &Names) -> Vec<String> {
+    sentences(journey, names, None)
+}
+
+fn sentences(journey: &Journey, names: &Names, state: Option<&Packet>) -> Vec<String> {
+    let fill = |text: &str| knowledge::fill(text, |word| fact(word, state));
+    let end = |location, point| {
+        let (function, end) = names.end(location, point)?;
+        Some(format!("an end at {function} means: {}", fill(end)))
+    };
+    let (reason, location, after) = match journey.fate() {
+        Fate::Dropped {
+            reason,
+            location,
+            after,
+            ..
+        } => (reason, location, after),
+        Fate::Queued { point, .. }
+        | Fate::LostSight { point }
+        | Fate::Consumed {
+            point,
+            how: Consumption::Handled,
+        } => return end(0, *point).into_iter().collect(),
+        Fate::Delivered { .. } | Fate::Sent { .. } | Fate::Consumed { .. } => return vec![],
     };
     let mut lines = vec![];
     let name = reason.map(|reason| names.reason(reason));
-    let words = name.as_deref().and_then(knowledge::reason);
     // A kernel that gives a reason of its own for rules says when it was them; an older one names the function.
     let function = names.function(*location);
+    let words = name
+        .as_deref()
+        .and_then(|name| knowledge::reason_in(name, function.as_deref()));
     let by_rules = match name.as_deref() {
         Some("NETFILTER_DROP") => true,
         Some("NOT_SPECIFIED") | None => function
@@ -34,11 +58,35 @@ pub fn why(journey: &Journey, names: &Names) -> Vec<String> {
     if let Some(last) = last_hook(journey, names).filter(|_| by_rules) {
         lines.extend(decided(&last, names));
     } else if let Some(words) = words.filter(|_| name.as_deref() != Some("NOT_SPECIFIED")) {
-        lines.push(words.to_owned());
-    } else if let Some((function, end)) = names.end(*location, *after) {
-        lines.push(format!("an end at {function} means: {end}"));
+        lines.push(fill(words));
+    } else {
+        lines.extend(end(*location, *after));
     }
     lines
+}
+
+/// What the copy that tells the packet's end was like when last seen.
+fn last_state(journey: &Journey) -> Option<&Packet> {
+    let steps = journey.steps().filter(|step| step.copy == journey.teller);
+    steps.filter_map(|step| step.event.packet.as_ref()).last()
+}
+
+/// What a placeholder of a sentence stands for.
+fn fact(word: &str, state: Option<&Packet>) -> Option<String> {
+    let state = state?;
+    if word == "DEV" {
+        return (state.ifindex != 0).then(|| quoted(&state.ifname));
+    }
+    let tuple = state.tuple.as_ref()?;
+    match word {
+        "SRC" => Some(tuple.src.to_string()),
+        "DST" => Some(tuple.dst.to_string()),
+        "PORT" => tuple
+            .ports
+            .filter(|_| !names::is_icmp(tuple))
+            .map(|(_, port)| port.to_string()),
+        _ => None,
+    }
 }
 
 /// What decided at the hook, and the command that shows it.

@@ -86,6 +86,19 @@ for iptables in iptables-nft iptables-legacy; do
     check "$iptables: the diff says why" says 'IPv4 LOCAL_OUT'
 done
 
+# What decided is named with the packet's own port, address and device.
+ended() {
+    in_ns client ktrail trace --func 'ip_rcv|ip_forward|ip_error|udp_rcv|__udp4_lib_rcv|icmp_rcv|kfree_skb.*|sk_skb_reason_drop' \
+        "udp and dst $1" -- bash -c "echo >/dev/udp/$1/5310" >/tmp/shown 2>/tmp/notices
+}
+ended 8.8.8.8
+check "where nobody listens, the command that shows it has the port" shows '^ +.*nobody listens .*`ss -[a-z]+ sport = :5310`'
+in_ns far sysctl -qw net.ipv4.ip_forward=0
+ended 198.51.100.7
+check "where forwarding is off, it is named" shows '^ +.*forwarding is off.*net\.ipv4\.ip_forward'
+
+check "a suffix is no obstacle" sh -c "ktrail explain nf_hook_slow.cold | grep -q 'suffix *.cold'"
+
 check "it is a page for browsers" sh -c "ktrail show $good --output html | grep -q 'udp_rcv'"
 check "it is a capture that ktrail's own filter reads" \
     sh -c "ktrail show $good --output pcapng >/tmp/good.pcapng && ktrail filter 'udp dst port 53' --read /tmp/good.pcapng | grep -q ' match$'"

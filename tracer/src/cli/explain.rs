@@ -55,7 +55,9 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
             if name.ends_with("MAX") || name.starts_with("__") || name == "SUBSYS_MASK" {
                 continue;
             }
-            let words = knowledge::reason(name).map(knowledge::in_general).unwrap_or_default();
+            let words = knowledge::reason(name)
+                .map(knowledge::in_general)
+                .unwrap_or_default();
             writeln!(out, "{}", format!("{number:>7}  {name:<28}  {words}").trim_end())?;
         }
         return Ok(());
@@ -104,7 +106,10 @@ fn plain(given: &str) -> (&str, Option<String>) {
     };
     match name.split_once('.') {
         Some((base, suffix)) if !base.is_empty() => {
-            let part = format!("  {:<9}  .{suffix}: the compiler's, for a part or a variant of it\n", "suffix");
+            let part = format!(
+                "  {:<9}  .{suffix}: the compiler's, for a part or a variant of it\n",
+                "suffix"
+            );
             (base, Some(part))
         }
         _ => (name, None),
@@ -225,7 +230,9 @@ mod tests {
             Err(e) => return eprintln!("ktrail-test-skip: tracepoints_have_arguments: {e}"),
         };
         if btf.function(None, "__traceiter_kfree_skb").is_none() {
-            return eprintln!("ktrail-test-skip: tracepoints_have_arguments: before Linux 5.11 they have no names");
+            return eprintln!(
+                "ktrail-test-skip: tracepoints_have_arguments: before Linux 5.11 they have no names"
+            );
         }
         let text = arguments(&btf, "kfree_skb").unwrap();
         assert!(text.starts_with("kfree_skb(struct sk_buff *skb, "), "{text}");

@@ -15,6 +15,7 @@ use regex::Regex;
 use super::{Color, Usage, rendering};
 use crate::kernel::firewall::{Chain, Firewall};
 use crate::kernel::places;
+use crate::kernel::symbols::{self, Symbols};
 use crate::kernel::time::WallClock;
 use crate::trace::beneath::{self, Function, Unfit};
 use crate::trace::extras::{self, Extras};
@@ -389,8 +390,8 @@ fn head((reasons, subsystems): (Enumerators, Enumerators), session: &Session, fi
 
 /// Finds the function that a code address is in.
 fn functions(kernel: &Kernel) -> Functions {
-    let symbols = Rc::clone(&kernel.symbols);
-    Rc::new(move |addr| symbols.at(addr).map(|(symbol, _)| symbol.name.to_string()))
+    let functions = symbols::Functions::new(Symbols::clone(&kernel.symbols));
+    Rc::new(move |address| functions.at(address))
 }
 
 /// Asks this machine's firewall about its rules.

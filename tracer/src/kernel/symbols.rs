@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: sizes, which kallsyms does not tell. A symbol reaches to the next one.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -50,6 +51,67 @@ pub struct Symbol<'a> {
     pub name: &'a str,
     /// The module that it is in; empty for the kernel itself; `bpf` for programs.
     pub module: &'a str,
+}
+
+/// Functions by the addresses of their code, also where modules come while they are asked for: to the symbols read before,
+/// such an address is in whatever was the last before it. An address that was asked for keeps its name.
+pub struct Functions {
+    symbols: RefCell<Symbols>,
+    /// The modules that `symbols` knows.
+    modules: RefCell<Vec<String>>,
+    known: RefCell<HashMap<u64, Option<String>>>,
+}
+
+impl Functions {
+    /// Begins with symbols that have just been read, or are not read yet.
+    pub fn new(symbols: Symbols) -> Functions {
+        Functions {
+            symbols: RefCell::new(symbols),
+            modules: RefCell::new(modules(&loaded())),
+            known: RefCell::default(),
+        }
+    }
+
+    /// The name of the function that the address is in, with the compiler's suffixes.
+    pub fn at(&self, address: u64) -> Option<String> {
+        if let Some(known) = self.known.borrow().get(&address) {
+            return known.clone();
+        }
+        // No function of the kernel itself is as long.
+        const LONG: u64 = 1 << 20;
+        let own = |(symbol, offset): (Symbol<'_>, u64)| symbol.module.is_empty() && offset < LONG;
+        if !self.symbols.borrow().at(address).is_some_and(own) {
+            let modules = modules(&loaded());
+            if *self.modules.borrow() != modules {
+                *self.symbols.borrow_mut() = Symbols::default();
+                *self.modules.borrow_mut() = modules;
+            }
+        }
+        let name = self
+            .symbols
+            .borrow()
+            .at(address)
+            .map(|(symbol, _)| symbol.name.to_owned());
+        self.known.borrow_mut().insert(address, name.clone());
+        name
+    }
+}
+
+fn loaded() -> String {
+    std::fs::read_to_string("/proc/modules").unwrap_or_default()
+}
+
+/// Names and addresses of modules in /proc/modules, without what changes while they are loaded.
+fn modules(listing: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        format!(
+            "{} {}",
+            words.first().unwrap_or(&""),
+            words.iter().find(|word| word.starts_with("0x")).unwrap_or(&"")
+        )
+    };
+    listing.lines().map(line).collect()
 }
 
 /// Where the kernel lists them.
@@ -284,6 +346,25 @@ ffffffffc0000100 t twice\t[veth]
 ffffffffc0001000 t bpf_prog_1234\t[bpf]
 not a line
 ";
+
+    #[test]
+    fn modules_that_come_are_noticed_and_what_else_changes_is_not() {
+        let before = modules("nf_tables 385024 5 nft_ct, Live 0xffffffffc0a10000\n");
+        assert_eq!(before, ["nf_tables 0xffffffffc0a10000"]);
+        assert_eq!(modules("nf_tables 385024 9 - Live 0xffffffffc0a10000\n"), before);
+        assert_ne!(modules("nf_tables 385024 5 - Live 0xffffffffc0b10000\n"), before);
+    }
+
+    #[test]
+    fn functions_are_found_again() {
+        let functions = Functions::new(Symbols::parse(
+            "ffffffff81000000 t ip_rcv\nffffffff81000100 t ip_forward\n",
+        ));
+        for _ in 0..2 {
+            assert_eq!(functions.at(0xffff_ffff_8100_0010).as_deref(), Some("ip_rcv"));
+            assert_eq!(functions.at(0xffff_ffff_8100_0100).as_deref(), Some("ip_forward"));
+        }
+    }
 
     #[test]
     fn addresses_have_names() {

@@ -137,6 +137,13 @@ pub struct Tuple {
     pub ports: Option<(u16, u16)>,
 }
 
+impl Tuple {
+    /// Whether the ports are an ICMP type and code.
+    pub fn is_icmp(&self) -> bool {
+        matches!(self.protocol, 1 | 58)
+    }
+}
+
 /// What an event says about the packet's life, beside having been there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sign {

@@ -84,7 +84,7 @@ pub struct Copy {
 pub struct Journey {
     /// 1, 2, … in the order of first events.
     pub number: u64,
-    /// The first addresses and ports seen.
+    /// The first addresses and ports seen; addresses alone, with ports 0, if none were.
     pub tuple: Option<Tuple>,
     /// EtherType of the first event that had one, else 0.
     pub ethertype: u16,
@@ -512,7 +512,15 @@ impl Journey {
         self.start = self.start.min(step.event.time);
         self.end = self.end.max(step.event.time);
         if let Some(packet) = &step.event.packet {
-            self.tuple = self.tuple.or(packet.tuple);
+            // Where a packet is made, its addresses come before its ports.
+            let begun = |tuple: &Tuple| tuple.ports == Some((0, 0)) && !tuple.is_icmp();
+            if self.tuple.as_ref().is_none_or(begun) {
+                self.tuple = packet
+                    .tuple
+                    .filter(|new| !begun(new))
+                    .or(self.tuple)
+                    .or(packet.tuple);
+            }
             if self.ethertype == 0 {
                 self.ethertype = packet.ethertype;
             }

@@ -64,7 +64,7 @@ impl Packet {
     pub fn new(first: &Step) -> Packet {
         let event = &first.event;
         let packet = event.packet.as_ref();
-        let heading = words::heading(event);
+        let heading = words::heading(event, None);
         Packet {
             title: packet.map_or_else(
                 || "unknown".to_owned(),

@@ -355,6 +355,9 @@ impl CopyState {
     }
 }
 
+/// `SKB_DROP_REASON_NOT_SPECIFIED` (in Linux 5.17 and 5.18 it is a smaller number).
+const NOT_SPECIFIED: u32 = 2;
+
 /// Which of the copies tells what became of the packet: the one that got furthest. Copies for packet sockets stand
 /// behind all others, and so do those for raw sockets that didn't read them.
 pub(super) fn teller(states: &[CopyState]) -> usize {
@@ -365,7 +368,9 @@ pub(super) fn teller(states: &[CopyState]) -> usize {
             Purpose::Tap => true,
             Purpose::Raw => !matches!(fate, Fate::Delivered { .. }),
         };
-        (aside, fate.rank())
+        // A fragment's skb is freed as part of the whole, without a reason; the whole has one.
+        let vague = matches!(fate, Fate::Dropped { reason, .. } if reason.is_none_or(|reason| reason <= NOT_SPECIFIED));
+        (aside, fate.rank(), vague)
     };
     (0..states.len())
         .min_by_key(|&copy| rank(&states[copy]))

@@ -641,3 +641,29 @@ fn what_runs_beneath_moves_and_ends_nothing() {
     assert_eq!((journeys.len(), totals.stray), (2, 2));
     assert_eq!(named(&story, journeys[1].fate()), ended);
 }
+
+/// The skbs of fragments are freed with the packet that was put together of them: what dropped that counts.
+#[test]
+fn a_drop_with_a_reason_tells_more_than_one_without() {
+    let mut story = Story::new();
+    let skbs = [story.skb, story.skb + 0x100];
+    for skb in skbs {
+        story.skb(skb).pass("ip_defrag");
+    }
+    for (skb, reason) in skbs.into_iter().zip([2, 3]) {
+        let sign = Sign::Dropped {
+            reason: Some(reason),
+            location: 0xffff_ffff_8100_0010,
+        };
+        story.skb(skb).pass("kfree_skb_reason").sign("tp:kfree_skb", sign);
+    }
+    for skb in skbs {
+        story.skb(skb).free();
+    }
+    let journeys = journeys(&story);
+    let fates: Vec<_> = journeys.iter().map(Journey::fate).collect();
+    assert!(
+        matches!(fates[..], [Fate::Dropped { reason: Some(3), .. }]),
+        "{fates:?}"
+    );
+}

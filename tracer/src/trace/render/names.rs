@@ -291,7 +291,7 @@ pub fn protocol_label(number: u8) -> String {
 
 /// Whether the tuple's ports are an ICMP type and code.
 pub fn is_icmp(tuple: &Tuple) -> bool {
-    matches!(tuple.protocol, 1 | 58)
+    tuple.is_icmp()
 }
 
 /// An ICMP type's name, if it is a common one.

@@ -176,7 +176,9 @@ impl<W> Paths<W> {
         }
         match group.fates.iter_mut().find(|(known, ..)| *known == fate) {
             Some((.., count)) => *count += packets,
-            None => group.fates.push((fate, why_of_many(journey, &self.names), packets)),
+            None => group
+                .fates
+                .push((fate, why_of_many(journey, &self.names), packets)),
         }
     }
 }

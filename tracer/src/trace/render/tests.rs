@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::*;
-use crate::trace::event::{Returned, Sign, Tuple};
+use crate::trace::event::{Hook, Returned, Sign, Tuple};
 use crate::trace::extras::Value;
 use crate::trace::pipeline::{Pace, Pipeline, is_over};
 use crate::trace::rules::{About, Question};
@@ -629,4 +629,74 @@ fn packets_without_ports_and_headers() {
     );
     assert_eq!(names::ethertype_label(0x0806), "arp");
     assert_eq!(names::ethertype_label(0x1234), "ethertype 0x1234");
+}
+
+/// What is said of the packet's end, below its fate.
+fn said(story: &Story) -> String {
+    let text = render(story, Format::Text(Timestamp::None, false), false);
+    let end = text.split_once("  => ").map_or("", |(_, end)| end);
+    end.split("\n\n").next().unwrap_or_default().to_owned()
+}
+
+/// A packet that waits says what for, and names its own device in the command.
+#[test]
+fn a_packet_that_still_waits_says_what_for() {
+    let mut story = Story::new();
+    story.dev(2, "c0;reboot", 7);
+    story.pass("ip_finish_output2 neigh_resolve_output __neigh_event_send");
+    let said = said(&story);
+    assert!(said.starts_with("still in a neighbour's queue"), "{said}");
+    assert!(
+        said.contains("an end at __neigh_event_send means: nobody answers for the next hop's address: `ip neigh show dev 'c0;reboot'`"),
+        "{said}"
+    );
+}
+
+/// Where connection tracking was passed after the last rules, those did not drop the packet.
+#[test]
+fn what_connection_tracking_drops_is_not_a_rules_doing() {
+    let hook = |table: &str| Hook {
+        family: 2,
+        number: 3,
+        table: table.into(),
+        chain: vec![],
+    };
+    let mut story = Story::new();
+    story.pass("nf_hook_slow").told(Some(hook("")), None);
+    story.pass("ipt_do_table").told(Some(hook("raw")), None);
+    story.pass("nf_conntrack_in kfree_skb_reason");
+    story.sign(
+        "tp:kfree_skb",
+        Sign::Dropped {
+            reason: Some(6),
+            location: 0xffff_ffff_8100_0010,
+        },
+    );
+    story.free();
+    let said = said(&story);
+    assert!(
+        said.contains("at Netfilter's IPv4 LOCAL_OUT hook: an end at nf_conntrack_in means: ")
+            && said.contains("nf_conntrack_max"),
+        "{said}"
+    );
+    assert!(!said.contains("table raw"), "{said}");
+}
+
+/// The heading has the ports, although they are filled in after the first function has seen the packet.
+#[test]
+fn a_heading_has_the_ports_that_come_later() {
+    let mut story = Story::new();
+    let whole = story.packet.tuple;
+    story.packet.tuple = whole.map(|tuple| Tuple {
+        ports: Some((0, 0)),
+        ..tuple
+    });
+    story.pass("ip_make_skb");
+    story.packet.tuple = whole;
+    story.pass("udp_send_skb");
+    let text = render(&story, Format::Text(Timestamp::None, false), false);
+    assert!(
+        text.starts_with("packet 1  udp 10.0.0.2:41234 -> 8.8.8.8:53"),
+        "{text}"
+    );
 }

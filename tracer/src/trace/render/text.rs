@@ -14,7 +14,7 @@ use super::names::Names;
 use super::tone::{Colour, Tone};
 use super::why::why;
 use super::words::{self, Note, Progress, fate_text, micros, other_fates, process};
-use crate::trace::event::{Event, PointKind};
+use crate::trace::event::{Event, PointKind, Tuple};
 use crate::trace::journey::{Journey, Step};
 use crate::trace::summary::{self, Summary};
 
@@ -123,8 +123,8 @@ impl<W: Write> Text<W> {
         }
     }
 
-    fn heading(&mut self, number: u64, first: &Event) -> io::Result<()> {
-        let mut parts = words::heading(first);
+    fn heading(&mut self, number: u64, first: &Event, tuple: Option<&Tuple>) -> io::Result<()> {
+        let mut parts = words::heading(first, tuple);
         if let Timestamp::Absolute { offset } = self.timestamp {
             parts.push(date(first.time, offset));
         }
@@ -295,7 +295,7 @@ impl<W: Write> Renderer for Text<W> {
         let mut progress = match self.live.remove(&number) {
             Some(progress) => progress,
             None => {
-                self.heading(number, &step.event)?;
+                self.heading(number, &step.event, None)?;
                 Progress::new(time)
             }
         };
@@ -321,7 +321,7 @@ impl<W: Write> Renderer for Text<W> {
             writeln!(self.out)?;
         }
         let widths = self.widths(journey);
-        self.heading(journey.number, &first.event)?;
+        self.heading(journey.number, &first.event, journey.tuple.as_ref())?;
         self.columns(widths, "")?;
         let mut progress = Progress::new(journey.start);
         for (i, step) in journey.steps().enumerate() {

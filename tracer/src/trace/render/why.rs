@@ -56,7 +56,13 @@ fn sentences(journey: &Journey, names: &Names, state: Option<&Packet>) -> Vec<St
         Some(_) => false,
     };
     if let Some(last) = last_hook(journey, names).filter(|_| by_rules) {
-        lines.extend(decided(&last, names));
+        match &last.tracking {
+            Some((function, end)) => {
+                let (place, _) = netfilter::decided(&hook_alone(last.hook), "");
+                lines.push(format!("{place}: an end at {function} means: {}", fill(end)));
+            }
+            None => lines.extend(decided(&last, names)),
+        }
     } else if let Some(words) = words.filter(|_| name.as_deref() != Some("NOT_SPECIFIED")) {
         lines.push(fill(words));
     } else {
@@ -108,6 +114,24 @@ fn decided(last: &Last<'_>, names: &Names) -> Vec<String> {
     }
 }
 
+/// How the names of connection tracking's functions begin.
+const TRACKING: &[&str] = &[
+    "nf_conntrack_",
+    "__nf_conntrack_",
+    "ipv4_conntrack_",
+    "ipv6_conntrack_",
+    "nf_confirm",
+];
+
+/// The hook without the rules there.
+fn hook_alone(hook: &Hook) -> Hook {
+    Hook {
+        table: vec![],
+        chain: vec![],
+        ..hook.clone()
+    }
+}
+
 /// What the packet met last of Netfilter before it was dropped.
 struct Last<'a> {
     hook: &'a Hook,
@@ -115,6 +139,9 @@ struct Last<'a> {
     function: String,
     /// The rule there that dropped it.
     rule: Option<&'a Rule>,
+    /// Connection tracking's function that the packet passed after it: rules come by no such function. With what an end
+    /// there means.
+    tracking: Option<(String, &'static str)>,
     netns: u32,
 }
 
@@ -139,7 +166,15 @@ fn last_hook<'a>(journey: &'a Journey, names: &Names) -> Option<Last<'a>> {
         .rev()
         .find_map(|step| step.event.rule.as_ref())
         .filter(|rule| rule.verdict == netfilter::DROP);
+    let tracking = steps[at..drop].iter().rev().find_map(|step| {
+        let point = names.point(step.event.point)?;
+        TRACKING
+            .iter()
+            .any(|beginning| point.name.starts_with(beginning))
+            .then(|| names.end(0, step.event.point))?
+    });
     Some(Last {
+        tracking,
         hook: event.hook.as_ref()?,
         function,
         rule,

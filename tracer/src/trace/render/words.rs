@@ -4,7 +4,7 @@ use super::escape::escape;
 use super::names::{self, Names};
 use super::tone::Tone;
 use super::{change, netfilter};
-use crate::trace::event::{Event, Packet, PointId, Returned, Sign};
+use crate::trace::event::{Event, Packet, PointId, Returned, Sign, Tuple};
 use crate::trace::extras::Value;
 use crate::trace::journey::{Consumption, Fate, Had, Journey, Process, Step};
 use crate::trace::knowledge::Layer;
@@ -65,13 +65,13 @@ impl Progress {
     }
 }
 
-/// What a packet was like when it was first seen.
-pub fn heading(first: &Event) -> Vec<String> {
+/// What a packet was like when it was first seen; with its `tuple`, if that is known better.
+pub fn heading(first: &Event, tuple: Option<&Tuple>) -> Vec<String> {
     let Some(packet) = &first.packet else {
         return vec![];
     };
-    let mut parts = vec![match packet.tuple {
-        Some(tuple) => names::tuple(&tuple),
+    let mut parts = vec![match tuple.or(packet.tuple.as_ref()) {
+        Some(tuple) => names::tuple(tuple),
         None => names::ethertype_label(packet.ethertype),
     }];
     parts.push(format!("len {}", packet.len));

@@ -147,7 +147,7 @@ fn sentences_take_facts() {
     for text in ends.chain(reasons) {
         let (open, close) = (text.matches('[').count(), text.matches(']').count());
         assert!(open == close && !in_general(text).contains("  "), "{text}");
-        assert!(in_general(text).matches('`').count() % 2 == 0, "{text}");
+        assert!(in_general(text).matches('`').count().is_multiple_of(2), "{text}");
     }
 }
 

@@ -116,7 +116,12 @@ impl Packet {
         let fate = journey.fate();
         let tone = Tone::of(fate);
         if let Some(tuple) = journey.tuple {
+            // The heading begins with what was known of it at first.
+            let rest = self.heading.strip_prefix(&self.title).map(str::to_owned);
             self.title = names::tuple(&tuple);
+            if let Some(rest) = rest {
+                self.heading = format!("{}{rest}", self.title);
+            }
         }
         self.end = journey.end;
         let mut texts = vec![(words::fate_text(fate, names), tone)];

@@ -94,6 +94,28 @@ fn a_narrow_screen_shows_one_pane() {
     assert_screen("narrow-help", &mut view);
 }
 
+/// Where a packet is made its ports are not known yet.
+#[test]
+fn list_and_heading_have_the_ports_that_come_later() {
+    let mut story = Story::new();
+    let ports = story
+        .packet
+        .tuple
+        .as_mut()
+        .and_then(|tuple| tuple.ports.replace((0, 0)));
+    story.pass("ip_make_skb");
+    story.packet.tuple.as_mut().unwrap().ports = ports;
+    story.pass("udp_send_skb").free();
+    let text = view_of(&story, 160, 20).frame().text();
+    let rows: Vec<&str> = text.lines().collect();
+    let whole = "udp 10.0.0.2:41234 -> 8.8.8.8:53";
+    assert!(rows[0].contains(&format!("1  {whole}  len")), "{text}");
+    assert!(
+        rows[1].split('|').next().is_some_and(|list| list.contains(whole)),
+        "{text}"
+    );
+}
+
 #[test]
 fn the_list_is_filtered_by_what_packets_met() {
     let story = two_queries();

@@ -377,3 +377,44 @@ fn a_dry_run_attaches_and_runs_nothing() {
     assert!(output.stdout.is_empty());
     assert!(stderr.contains("2 probes"), "{stderr}");
 }
+
+#[test]
+fn what_a_script_says_of_itself_is_json_where_the_output_is() {
+    or_skip!("what_a_script_says_of_itself_is_json_where_the_output_is");
+    let program = "BEGIN {\n  errorf(\"e %d\", 1); warnf(\"w\"); print(probe); exit(); }";
+    let output = run(&["-f", "json", "-e", program]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            r#"{"type": "errorf", "msg": "e 1", "filename": "stdin", "line": 2, "col": 3}"#,
+            r#"{"type": "warnf", "msg": "w", "filename": "stdin", "line": 2, "col": 22}"#,
+            r#"{"type": "value", "data": "begin"}"#,
+        ]
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn a_command_is_known_of() {
+    or_skip!("a_command_is_known_of");
+    let program = "BEGIN { print(has_cpid); if comptime has_cpid { print(cpid > 0); } exit(); }";
+    assert_eq!(printed(program), "false\n\n\n");
+    let output = run(&["-q", "-c", "true", "-e", program]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "true\ntrue\n\n\n");
+    let output = run(&["-e", "BEGIN { print(cpid); exit(); }"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("no command runs (-c), so cpid is 0"), "{stderr}");
+}
+
+#[test]
+fn an_assertion_that_fails_ends_the_run_with_an_error() {
+    or_skip!("an_assertion_that_fails_ends_the_run_with_an_error");
+    let program = "BEGIN { assert(cpu < 0, \"no such cpu\"); print(1); } END { print(2); }";
+    let output = run(&["-q", "-e", program]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "2\n\n\n");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("ERROR: assert failed: no such cpu"), "{stderr}");
+}

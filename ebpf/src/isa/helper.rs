@@ -131,6 +131,7 @@ helpers! {
     ProbeReadKernelStr = 115, "bpf_probe_read_kernel_str", (5, 5), [MemOut, SizeOrZero, KernelAddr] => R::Int;
     SendSignalThread = 117, "bpf_send_signal_thread", (5, 5), [Int] => R::Int;
     Jiffies64 = 118, "bpf_jiffies64", (5, 5), [] => R::Int;
+    GetNsCurrentPidTgid = 120, "bpf_get_ns_current_pid_tgid", (5, 7), [Int, Int, MemOut, Size] => R::Int;
     KtimeGetBootNs = 125, "bpf_ktime_get_boot_ns", (5, 7), [] => R::Int;
     RingbufOutput = 130, "bpf_ringbuf_output", (5, 8), [Map, MemIn, SizeOrZero, Int] => R::Int;
     RingbufReserve = 131, "bpf_ringbuf_reserve", (5, 8), [Map, Const, Int] => R::RecordOrNull;

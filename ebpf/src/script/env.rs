@@ -93,6 +93,14 @@ pub trait ScriptEnv {
     fn trampoline(&self, _function: &FunctionName) -> Trampoline {
         Trampoline::No
     }
+    /// A command runs with the script (`-c`).
+    fn has_command(&self) -> bool {
+        false
+    }
+    /// Device and inode of the namespace of process ids in which ktrail itself is, if it isn't the first one.
+    fn pid_namespace(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// The only process to trace (`-p`).
     fn only_pid(&self) -> Option<u32> {
         None

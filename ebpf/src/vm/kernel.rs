@@ -194,6 +194,7 @@ impl Kernel {
             | Helper::GetAttachCookie
             | Helper::GetFuncRet
             | Helper::DPath
+            | Helper::GetNsCurrentPidTgid
             | Helper::SendSignal
             | Helper::SendSignalThread => Err(format!("{} is not simulated", helper.name())),
         }

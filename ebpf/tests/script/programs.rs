@@ -297,6 +297,24 @@ const BAD: &[(&str, &str)] = &[
         "config = { nothing = 5 } BEGIN { print(1); }",
         "no setting 'nothing'",
     ),
+    (
+        r#"BEGIN { static_assert(sizeof(int8) == 2, "one byte"); }"#,
+        "one byte",
+    ),
+    (r#"BEGIN { fail("%s has %d", "it", 3); }"#, "it has 3"),
+    (
+        "BEGIN { $a = comptime (cpu == 1); }",
+        "not known before the script runs",
+    ),
+    ("BEGIN { print(config.nonsense); }", "there is no 'nonsense'"),
+    ("BEGIN { print(usermode); }", "has no 'usermode'"),
+    ("BEGIN { print(pid(here)); }", "takes init or curr_ns"),
+    (
+        "BEGIN { @a = kstack; print(len(@a)); print(len(5)); }",
+        "len() takes a map, or 'kstack'",
+    ),
+    ("BEGIN { print(leader_tid(5)); }", "takes a pointer to a task"),
+    ("BEGIN { write_user(1, 2, 3); }", "write_user() is not supported"),
 ];
 
 #[test]

@@ -266,3 +266,78 @@ fn histograms_find_their_bucket() {
         assert_eq!(found, expected, "lhist({v})");
     }
 }
+
+#[test]
+fn what_is_known_before_is_decided_before() {
+    let cases = [
+        (
+            "if comptime (1 == 1) { @r = 1; } else { fail(\"never seen\"); }",
+            1,
+        ),
+        (
+            "if comptime (\"a\" == \"b\" || 2 > 3) { fail(\"no\"); } else { @r = 2; }",
+            2,
+        ),
+        ("@r = comptime is_str(1) ? 3 : 4", 4),
+        ("if comptime !is_literal(cpu) { @r = 5; }", 5),
+        (
+            "if comptime (typeinfo((uint32)1).full_type == \"uint32\") { @r = 6; }",
+            6,
+        ),
+        (
+            "if comptime (config.max_strlen == 1024 && config.license == \"GPL\") { @r = 7; }",
+            7,
+        ),
+        ("static_assert(sizeof(uint64) == 8, \"eight\"); @r = 8", 8),
+        // Both have their types: neither is a literal's.
+        ("if ((uint64)-1 > 1) { @r = 9; }", 9),
+        ("if ((int64)-1 < (uint64)1) { @r = 10; }", 10),
+    ];
+    for (statements, expected) in cases {
+        assert_eq!(result(statements), expected, "{statements}");
+    }
+}
+
+#[test]
+fn types_are_asked_for() {
+    let cases = [
+        ("@r = is_str(\"a\") + is_str(1)", 1),
+        ("@r = is_integer(1) + is_integer(true)", 1),
+        ("@r = is_unsigned_integer((uint8)1) + is_unsigned_integer(1)", 1),
+        ("@r = is_array((uint8[4])1) + is_array(1)", 1),
+        ("@r = is_literal(-1) + is_literal(cpu)", 1),
+        ("@a = -1; @r = is_err(@a)", 1),
+        ("@a = -4096; @r = is_err(@a)", 0),
+        ("@a = 7; @r = is_err(@a)", 0),
+        ("@r = sizeof((uint8[])300)", 2),
+        ("$x = (uint8[4])0x01020304; @r = $x[0]", 4),
+    ];
+    for (statements, expected) in cases {
+        assert_eq!(result(statements), expected, "{statements}");
+    }
+}
+
+#[test]
+fn texts_are_put_together() {
+    let cases = [
+        ("@r = str_concat(\"ab\", \"cd\") == \"abcd\"", 1),
+        ("$c = comm; @r = str_concat($c, \"-x\") == \"vm-x\"", 1),
+        ("$c = comm; @r = str_concat(\"a \", $c) == \"a vm\"", 1),
+        ("$c = comm; @r = strlen(str_concat(str_concat($c, $c), $c))", 6),
+        ("$c = comm; @r = strcap(str_concat($c, $c))", 31),
+        ("@r = strcap(\"abc\")", 4),
+    ];
+    for (statements, expected) in cases {
+        assert_eq!(result(statements), expected, "{statements}");
+    }
+    let cut = "config = { max_strlen = 8 } BEGIN { $c = comm; $l = str_concat(str_concat($c, \"1234\"), \"5678\"); \
+        @r = (int64)0; @r = strlen($l); @s = $l == \"vm12345\"; }";
+    let (values, _) = results(cut);
+    assert_eq!((values["@r"], values["@s"]), (7, 1));
+}
+
+#[test]
+fn an_assertion_that_fails_ends_the_script() {
+    let statements = "@a = 1; assert(@a == 1, \"fine\"); @r = 1; assert(@a == 2, \"wrong\"); @r = 2";
+    assert_eq!(result(statements), 1);
+}

@@ -169,7 +169,9 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
             notice(args, &line);
         }
     }
-    let env = MachineEnv::new(args.pid).with_parameters(parameters.named.clone());
+    let env = MachineEnv::new(args.pid)
+        .with_parameters(parameters.named.clone())
+        .with_command(args.command.is_some());
     let features = env.codegen_features()?;
     let compiled = match script::compile(&script, &env) {
         Ok(compiled) => compiled,

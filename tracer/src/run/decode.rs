@@ -55,10 +55,12 @@ impl Decoder<'_> {
         let named = |name: String| Value::Named {
             number: u64_at(0).into(),
             name,
+            constant: false,
         };
         let signed_named = |name: String| Value::Named {
             number: (u64_at(0) as i64).into(),
             name,
+            constant: false,
         };
         let part = |offset: u32, ty: &Ty| self.value(ty, bytes.get(offset as usize..).unwrap_or_default());
         match ty {
@@ -224,6 +226,7 @@ fn enumerator(number: i128, values: &[(String, i64)]) -> Value {
     Value::Named {
         number,
         name: known.map_or_else(|| number.to_string(), |(name, _)| name.clone()),
+        constant: true,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct MachineEnv {
     /// Names of functions that can be traced, with their modules.
     functions: OnceCell<Vec<FunctionName>>,
     only_pid: Option<u32>,
+    /// A command runs with the script.
+    command: bool,
     named: Vec<(String, String)>,
 }
 
@@ -103,6 +105,7 @@ impl MachineEnv {
             symbols: LazySymbols::default(),
             functions: OnceCell::new(),
             only_pid,
+            command: false,
             named: vec![],
         }
     }
@@ -110,6 +113,11 @@ impl MachineEnv {
     /// The script's named parameters. Of a name that comes twice the last value counts.
     pub fn with_parameters(self, named: Vec<(String, String)>) -> MachineEnv {
         MachineEnv { named, ..self }
+    }
+
+    /// Whether a command runs with the script (`-c`).
+    pub fn with_command(self, command: bool) -> MachineEnv {
+        MachineEnv { command, ..self }
     }
 
     /// What scripts are compiled by.
@@ -421,6 +429,17 @@ impl ScriptEnv for MachineEnv {
         let found = self.try_trampoline(function).unwrap_or(Trampoline::No);
         self.trampolines.borrow_mut().insert(function.clone(), found);
         found
+    }
+
+    fn has_command(&self) -> bool {
+        self.command
+    }
+
+    fn pid_namespace(&self) -> Option<(u64, u64)> {
+        /// `PROC_PID_INIT_INO` of include/linux/proc_ns.h.
+        const FIRST: u64 = 0xefff_fffc;
+        let own = std::fs::metadata("/proc/self/ns/pid").ok()?;
+        (own.ino() != FIRST).then(|| (own.dev(), own.ino()))
     }
 
     fn only_pid(&self) -> Option<u32> {

@@ -33,6 +33,15 @@ impl Source {
         Diagnostic::warning(place(span), message).render(&self.name, &self.text)
     }
 
+    /// The line and the column of a place in it, counted from 1.
+    pub fn position(&self, span: Span) -> (usize, usize) {
+        let end = (span.start as usize).min(self.text.len());
+        let before = &self.text.as_bytes()[..end];
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        (line, end - start + 1)
+    }
+
     /// An error at a place in it.
     pub fn error(&self, span: Span, message: &str) -> String {
         Diagnostic::error(place(span), message).render(&self.name, &self.text)
@@ -254,6 +263,15 @@ impl<W: Write> Actor<'_, W> {
         let line = || String::from_utf8_lossy(text).trim_end_matches('\n').to_string();
         match stream {
             Stream::Stdout => self.out.text("printf", text)?,
+            Stream::Error | Stream::Warning if !self.is_text() => {
+                let kind = if stream == Stream::Error {
+                    "errorf"
+                } else {
+                    "warnf"
+                };
+                let place = self.source.position(span);
+                self.out.message(kind, text, &self.source.name, place)?;
+            }
             Stream::Error => eprint!("{}", self.source.error(span, &line())),
             Stream::Warning => eprint!("{}", self.source.warning(span, &line())),
             Stream::Debug if self.debug => eprintln!("DEBUG: {}", line()),

@@ -431,6 +431,17 @@ impl<'g, 'a> Body<'g, 'a> {
             StmtKind::Let { name, ty, value } => self.let_statement(name, ty.as_ref(), value.as_ref()),
             StmtKind::Assign { target, op, value } => self.assignment(target, *op, value, statement.span),
             StmtKind::If(branches) => {
+                if let Some(yes) = self.decided_before(&branches.condition) {
+                    let chosen = if yes {
+                        Some(&branches.then)
+                    } else {
+                        branches.otherwise.as_ref()
+                    };
+                    if let Some(block) = chosen {
+                        self.block(block);
+                    }
+                    return;
+                }
                 let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
                 self.condition(&branches.condition, yes, no);
                 self.b.switch_to(yes);

@@ -8,7 +8,7 @@ use crate::ir::{BinOp, Cond, Operand, Reg, Size, Type, Width};
 use crate::isa::Helper;
 use crate::kernel::{Arch, KType, Space, Types, field};
 use crate::script::Diagnostic;
-use crate::script::ast::{Ident, Provider};
+use crate::script::ast::{Expr, ExprKind, Ident, Provider};
 use crate::script::env::TracepointField;
 use crate::script::output::{self, AttachPoint, ErrorKind};
 use crate::script::types::{Clock, StackMode, Ty};
@@ -64,6 +64,11 @@ pub const NAMES: &[&str] = &[
     "username",
     "duration",
     "cpid",
+    "has_cpid",
+    "leader_tid",
+    "leader_comm",
+    "usermode",
+    "config",
 ];
 
 impl Body<'_, '_> {
@@ -123,6 +128,10 @@ impl Body<'_, '_> {
                 Value::num(Ty::U64, self.b.bin(BinOp::Sub, Width::W64, now, start))
             }
             "cpid" => {
+                if !self.g.env.has_command() {
+                    let note = "no command runs (-c), so cpid is 0";
+                    self.g.report(Diagnostic::warning(span, note));
+                }
                 let state = self.state();
                 Value::num(Ty::U64, self.b.load(state, output::STATE_CHILD as i32, Size::B8))
             }
@@ -142,10 +151,12 @@ impl Body<'_, '_> {
                 };
                 Value::num(ty, task)
             }
-            "ppid" | "pcomm" => {
+            "has_cpid" => Value::num(Ty::Bool, i64::from(self.g.env.has_command())),
+            "ppid" | "pcomm" | "leader_tid" | "leader_comm" => {
                 let task = call(self, Helper::GetCurrentTask);
-                self.parent(task, name, span)
+                self.relative(task, name, span)
             }
+            "usermode" => self.user_mode(span),
             "ctx" => {
                 let r = self.address(&At::Ctx(0));
                 let to = match &self.targets[0].attach {
@@ -172,7 +183,10 @@ impl Body<'_, '_> {
                 };
                 Value::num(Ty::ProbeName, n)
             }
-            "probetype" => Value::text(self.provider.name().as_bytes()),
+            "probetype" => Value::text(match self.provider {
+                Provider::Begin | Provider::End => b"special",
+                provider => provider.name().as_bytes(),
+            }),
             "duration" if self.apart && self.provider == Provider::Span => {
                 self.error(span, super::loops::APART);
                 Value::none()
@@ -235,14 +249,66 @@ impl Body<'_, '_> {
         }
     }
 
-    fn parent(&mut self, task: Reg, what: &str, span: ast::Span) -> Value {
+    /// `pid(init)`, `tid(curr_ns)`: as seen from the first namespace, or from ktrail's own.
+    pub fn id_call(&mut self, func: &str, mode: &Expr) -> Value {
+        let thread = func == "tid";
+        match &mode.kind {
+            ExprKind::Name(name) if name == "init" => {}
+            ExprKind::Name(name) if name == "curr_ns" => {
+                if let Some((device, inode)) = self.g.env.pid_namespace() {
+                    return self.id_in_namespace(device, inode, thread);
+                }
+            }
+            _ => {
+                self.error(mode.span, format!("{func}() takes init or curr_ns"));
+                return Value::none();
+            }
+        }
+        self.builtin(func, mode.span, None).unwrap_or(Value::none())
+    }
+
+    fn id_in_namespace(&mut self, device: u64, inode: u64, thread: bool) -> Value {
+        // `struct bpf_pidns_info`: u32 pid, which is the thread, and u32 tgid. All 0 outside of the namespace.
+        let slot = self.b.slot(8, 8);
+        let ids = self.b.slot_addr(slot);
+        self.b.store(ids, 0, 0, Size::B8);
+        let args = vec![
+            (device as i64).into(),
+            (inode as i64).into(),
+            ids.into(),
+            8.into(),
+        ];
+        self.b.call_void(Helper::GetNsCurrentPidTgid, args);
+        let id = self.b.load(ids, if thread { 0 } else { 4 }, Size::B4);
+        Value::num(Ty::U32, id)
+    }
+
+    /// `ppid(task)` and its like.
+    pub fn of_task(&mut self, what: &str, task: &Expr) -> Value {
+        let v = self.expr(task);
+        match &v.ty {
+            Ty::None => return Value::none(),
+            Ty::Ptr { user: false, .. } => {}
+            ty => {
+                self.error(task.span, format!("{what}() takes a pointer to a task, not {ty}"));
+                return Value::none();
+            }
+        }
+        let task_address = self.reg(&v);
+        self.relative(task_address, what, task.span)
+    }
+
+    /// Of the parent's process (`ppid`, `pcomm`) or the process's first thread (`leader_tid`, `leader_comm`).
+    fn relative(&mut self, task: Reg, what: &str, span: ast::Span) -> Value {
+        let (via, wanted) = match what {
+            "ppid" => ("real_parent", "tgid"),
+            "pcomm" => ("real_parent", "comm"),
+            "leader_tid" => ("group_leader", "pid"),
+            _ => ("group_leader", "comm"),
+        };
         let types = &self.g.universe;
-        let found = field::path(types, "task_struct", "real_parent").zip(field::path(
-            types,
-            "task_struct",
-            if what == "ppid" { "tgid" } else { "comm" },
-        ));
-        let Some((parent, wanted)) = found else {
+        let found = field::path(types, "task_struct", via).zip(field::path(types, "task_struct", wanted));
+        let Some((via, wanted)) = found else {
             self.error(
                 span,
                 format!("'{what}' needs the kernel's type information (BTF)"),
@@ -251,13 +317,67 @@ impl Body<'_, '_> {
         };
         let ty = self.g.universe.to_ty(wanted.ty);
         let base = self.kernel_base(task.into());
-        let parent = self.b.kernel_ptr(base, parent.offset() as i32);
-        let at = At::Kernel(parent, wanted.offset() as i32);
-        if what == "ppid" {
+        let other = self.b.kernel_ptr(base, via.offset() as i32);
+        let at = At::Kernel(other, wanted.offset() as i32);
+        if ty.in_register() {
             let n = self.num(&Value::of(Ty::U32, at));
             return Value::num(Ty::U32, n);
         }
         Value::of(ty, at)
+    }
+
+    /// `usermode`: whether the CPU ran a process's own code when the probe fired.
+    fn user_mode(&mut self, span: ast::Span) -> Value {
+        if !matches!(
+            self.provider,
+            Provider::Profile | Provider::Interval | Provider::Software | Provider::Hardware
+        ) {
+            let message = format!(
+                "a {} probe always fires in the kernel: it has no 'usermode'",
+                self.provider.name()
+            );
+            self.error(span, message);
+            return Value::none();
+        }
+        // The privilege level: of x86 3 in user space, of arm64 0.
+        let (register, mask, user) = match self.g.env.features().arch {
+            Arch::X86_64 => ("cs", 3, 3),
+            Arch::Aarch64 => ("pstate", 0xf, 0),
+        };
+        let v = self.machine_register(register, span);
+        let r = self.reg(&v);
+        let level = self.b.bin(BinOp::And, Width::W64, r, mask);
+        let dst = self.b.int();
+        let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
+        self.b.branch(Cond::Eq, level, user, yes, no);
+        for (block, result) in [(yes, 1), (no, 0)] {
+            self.b.switch_to(block);
+            self.b.mov(dst, result);
+            self.b.jump(done);
+        }
+        self.b.switch_to(done);
+        Value::num(Ty::U64, dst)
+    }
+
+    /// How many frames a stack has at this moment, at most `depth`.
+    pub fn frames(&mut self, user: bool, depth: Option<u32>) -> Value {
+        let depth = depth.unwrap_or(FRAMES).min(FRAMES);
+        let (_, base) = self.temp(&Ty::Str { len: 8 * depth });
+        let ctx = self.b.ctx();
+        let flags = if user { BPF_F_USER_STACK } else { 0 };
+        let args = vec![ctx.into(), base.into(), i64::from(8 * depth).into(), flags.into()];
+        let bytes = self.b.call(Helper::GetStack, args);
+        let result = self.b.int();
+        self.b.mov(result, 0);
+        let (some, done) = (self.b.block(), self.b.block());
+        // Negative: there is no such stack here.
+        self.b.branch(Cond::SGt, bytes, 0, some, done);
+        self.b.switch_to(some);
+        let frames = self.b.bin(BinOp::Shr, Width::W64, bytes, 3);
+        self.b.mov(result, frames);
+        self.b.jump(done);
+        self.b.switch_to(done);
+        Value::num(Ty::I64, result)
     }
 
     fn function_name(&mut self, span: ast::Span) -> Value {

@@ -8,7 +8,7 @@ use crate::isa::Helper;
 use crate::script::Diagnostic;
 use crate::script::ast::{Expr, ExprKind, Ident, Provider};
 use crate::script::output::{Action, Stream};
-use crate::script::types::Ty;
+use crate::script::types::{StackMode, Ty};
 
 /// Functions that only make a value of their arguments.
 pub fn is_pure(name: &str) -> bool {
@@ -46,6 +46,17 @@ const VALUES: &[&str] = &[
     "getopt",
     "len",
     "path",
+    "str_concat",
+    "strcap",
+    "is_ptr",
+    "is_str",
+    "is_array",
+    "is_integer",
+    "is_unsigned_integer",
+    "is_literal",
+    "is_err",
+    "kfunc_exist",
+    "kfunc_allowed",
 ];
 
 /// Functions that do something.
@@ -67,6 +78,9 @@ const ACTIONS: &[&str] = &[
     "signal_thread",
     "override",
     "find",
+    "assert",
+    "static_assert",
+    "fail",
 ];
 
 impl Body<'_, '_> {
@@ -88,19 +102,49 @@ impl Body<'_, '_> {
                 args.len()
             ))
         };
-        let count = match name.name.as_str() {
-            "str" | "buf" | "ntop" | "cgroup_path" | "path" => least_most(1, 2),
-            "strncmp" | "memcmp" | "find" => least_most(3, 3),
-            "strftime" | "strcontains" | "strstr" | "has_key" => least_most(2, 2),
-            "getopt" => least_most(1, 3),
-            "delete" => least_most(1, 2),
-            "clear" | "zero" | "pton" | "macaddr" | "ksym" | "usym" | "kaddr" | "cgroupid"
-            | "signal_name" | "strerror" | "syscall_name" | "bswap" | "kptr" | "uptr" | "signal"
-            | "signal_thread" | "override" | "len" | "reg" | "strlen" => least_most(1, 1),
-            "time" | "exit" | "nsecs" => least_most(0, 1),
-            "kstack" | "ustack" => least_most(0, 2),
-            _ => None,
-        };
+        let count =
+            match name.name.as_str() {
+                "str" | "buf" | "ntop" | "cgroup_path" | "path" => least_most(1, 2),
+                "strncmp" | "memcmp" | "find" => least_most(3, 3),
+                "strftime" | "strcontains" | "strstr" | "has_key" | "str_concat" | "assert"
+                | "static_assert" => least_most(2, 2),
+                "getopt" => least_most(1, 3),
+                "delete" => least_most(1, 2),
+                "clear"
+                | "zero"
+                | "pton"
+                | "macaddr"
+                | "ksym"
+                | "usym"
+                | "kaddr"
+                | "cgroupid"
+                | "signal_name"
+                | "strerror"
+                | "syscall_name"
+                | "bswap"
+                | "kptr"
+                | "uptr"
+                | "signal"
+                | "signal_thread"
+                | "override"
+                | "len"
+                | "reg"
+                | "strlen"
+                | "strcap"
+                | "is_ptr"
+                | "is_str"
+                | "is_array"
+                | "is_integer"
+                | "is_unsigned_integer"
+                | "is_literal"
+                | "is_err"
+                | "kfunc_exist"
+                | "kfunc_allowed" => least_most(1, 1),
+                "time" | "exit" | "nsecs" | "pid" | "tid" | "ppid" | "pcomm" | "leader_tid"
+                | "leader_comm" => least_most(0, 1),
+                "kstack" | "ustack" => least_most(0, 2),
+                _ => None,
+            };
         if let Some(message) = count {
             self.error(span, message);
             return Value::none();
@@ -164,11 +208,10 @@ impl Body<'_, '_> {
                 };
             }
             "len" => {
-                let Some((map, None)) = self.map_argument(&args[0]) else {
-                    self.error(args[0].span, "len() takes a map");
-                    return Value::none();
+                return match self.map_argument(&args[0]) {
+                    Some((map, None)) => self.map_len(&map, args[0].span),
+                    _ => self.stack_len(&args[0]),
                 };
-                return self.map_len(&map, args[0].span);
             }
             "find" => {
                 let (Some((map, None)), ExprKind::Variable(out)) =
@@ -194,6 +237,9 @@ impl Body<'_, '_> {
                 return found;
             }
             "override" => self.override_return(&args[0], span),
+            "assert" => self.assert(args, span),
+            "static_assert" => self.static_assert(args, span),
+            "fail" => self.fail(args, span),
             "signal" | "signal_thread" => {
                 self.g.needs_unsafe(&name.name, span);
                 let v = self.expr(&args[0]);
@@ -357,6 +403,19 @@ impl Body<'_, '_> {
                 }
             }
             "kstack" | "ustack" if !args.is_empty() => return self.stack_call(func == "ustack", args, span),
+            "pid" | "tid" if !args.is_empty() => return self.id_call(func, &args[0]),
+            "ppid" | "pcomm" | "leader_tid" | "leader_comm" if !args.is_empty() => {
+                return self.of_task(func, &args[0]);
+            }
+            "is_err" => return self.is_err(&args[0]),
+            "kfunc_exist" => return self.kfunc_exist(&args[0]),
+            // Scripts have no way to call one.
+            "kfunc_allowed" => return Value::num(Ty::Bool, 0),
+            "is_ptr" | "is_str" | "is_array" | "is_integer" | "is_unsigned_integer" | "is_literal" => {
+                return self.is_of_type(func, &args[0]);
+            }
+            "str_concat" => return self.str_concat(args),
+            "strcap" => return self.strcap(&args[0]),
             "strncmp" => return self.strncmp(args),
             "strcontains" => return self.strcontains(args),
             "strstr" => return self.strstr(args),
@@ -379,6 +438,10 @@ impl Body<'_, '_> {
         if super::maps::is_aggregation(func) {
             let message = format!("{func}() must be put into a map, alone: '@m = {func}(…)'");
             self.error(span, message);
+            return Value::none();
+        }
+        if crate::script::FUNCTIONS.contains(&func) {
+            self.error(name.span, format!("{func}() is not supported"));
             return Value::none();
         }
         let mut d = Diagnostic::error(name.span, format!("unknown function '{func}'"));
@@ -429,7 +492,8 @@ impl Body<'_, '_> {
         Value::num(ty, n)
     }
 
-    fn stack_call(&mut self, user: bool, args: &[Expr], span: ast::Span) -> Value {
+    /// Mode and number of frames that a stack is asked for with.
+    fn stack_arguments(&mut self, args: &[Expr]) -> (Option<StackMode>, Option<u32>) {
         let (mut mode, mut depth) = (None, None);
         for e in args {
             if let ExprKind::Name(name) = &e.kind
@@ -443,7 +507,27 @@ impl Body<'_, '_> {
                 _ => self.error(e.span, "a stack takes a mode and a constant number of frames"),
             }
         }
+        (mode, depth)
+    }
+
+    fn stack_call(&mut self, user: bool, args: &[Expr], span: ast::Span) -> Value {
+        let (mode, depth) = self.stack_arguments(args);
         self.stack(user, mode, depth, span)
+    }
+
+    /// `len(kstack)`: how many frames the stack has now.
+    fn stack_len(&mut self, e: &Expr) -> Value {
+        let (name, args): (&str, &[Expr]) = match &e.kind {
+            ExprKind::Name(name) => (name, &[]),
+            ExprKind::Call { name, args } => (&name.name, args),
+            _ => ("", &[]),
+        };
+        if !matches!(name, "kstack" | "ustack") {
+            self.error(e.span, "len() takes a map, or 'kstack' or 'ustack' itself");
+            return Value::none();
+        }
+        let (_, depth) = self.stack_arguments(args);
+        self.frames(name == "ustack", depth)
     }
 
     // Text.

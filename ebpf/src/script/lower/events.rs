@@ -356,11 +356,12 @@ impl Body<'_, '_> {
         if args.len() > 1 {
             return self.error(span, "exit() takes one code at most");
         }
-        let given = !args.is_empty();
-        let sources = args.iter().map(Source::Expr).collect();
-        self.emit(sources, true, span, |mut fields| Action::Exit {
-            code: if given { fields.pop() } else { None },
-        });
+        self.exit_with(args.iter().map(Source::Expr).collect(), span);
+    }
+
+    /// [`Body::exit`] with the code, if there is one.
+    pub fn exit_with(&mut self, code: Vec<Source<'_>>, span: ast::Span) {
+        self.emit(code, true, span, |mut fields| Action::Exit { code: fields.pop() });
         let state = self.state();
         self.b.store(state, output::STATE_EXITING as i32, 1, Size::B8);
         self.b.jump(self.out);

@@ -102,6 +102,7 @@ impl Body<'_, '_> {
                 }
             },
             ExprKind::Map { name, key } => self.map_read(name, key.as_deref(), e.span),
+            ExprKind::Name(name) if name == "config" => self.record_of_facts(e),
             ExprKind::Name(name) => self.name(name, e.span, dest),
             ExprKind::Call { name, args } => self.call(name, args, e.span, dest),
             ExprKind::SizeOf(of) => {
@@ -132,17 +133,8 @@ impl Body<'_, '_> {
                 };
                 Value::num(ty, p)
             }
-            ExprKind::TypeInfo(_) => {
-                self.error(e.span, "typeinfo is not supported");
-                Value::none()
-            }
-            ExprKind::Comptime(inner) => {
-                let v = self.expr(inner);
-                if v.constant().is_none() && !matches!(v.at, At::Text(_)) && self.no_errors_yet() {
-                    self.error(inner.span, "this is not known before the script runs");
-                }
-                v
-            }
+            ExprKind::TypeInfo(_) => self.record_of_facts(e),
+            ExprKind::Comptime(inner) => self.comptime(inner),
             ExprKind::Unary(op, inner) => self.unary(*op, inner, e.span),
             ExprKind::Step {
                 target,
@@ -323,6 +315,9 @@ impl Body<'_, '_> {
     }
 
     fn compare(&mut self, op: BinaryOp, a: &Value, b: &Value, span: ast::Span) -> Value {
+        if let Some(holds) = known_comparison(op, a, b) {
+            return Value::num(Ty::Bool, i64::from(holds));
+        }
         let dst = self.b.int();
         let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
         self.branch_compare(op, a, b, span, yes, no);
@@ -337,6 +332,9 @@ impl Body<'_, '_> {
     }
 
     fn branch_compare(&mut self, op: BinaryOp, a: &Value, b: &Value, span: ast::Span, yes: Block, no: Block) {
+        if let Some(holds) = known_comparison(op, a, b) {
+            return self.b.jump(if holds { yes } else { no });
+        }
         if !a.ty.in_register() && !b.ty.in_register() && a.ty != Ty::None && b.ty != Ty::None {
             let equality = matches!(op, BinaryOp::Eq | BinaryOp::Ne);
             let comparable = match (&a.ty, &b.ty) {
@@ -360,20 +358,7 @@ impl Body<'_, '_> {
             }
             return self.b.jump(no);
         }
-        let signed = (a.ty.is_signed() && !adapts(a)) || (b.ty.is_signed() && !adapts(b));
-        // Two literals.
-        if let (Some(x), Some(y)) = (a.constant(), b.constant()) {
-            let holds = match op {
-                BinaryOp::Eq => x == y,
-                BinaryOp::Ne => x != y,
-                BinaryOp::Lt => x < y,
-                BinaryOp::Le => x <= y,
-                BinaryOp::Gt => x > y,
-                _ => x >= y,
-            };
-            return self.b.jump(if holds { yes } else { no });
-        }
-        let Some(cond) = condition_of(op, signed) else {
+        let Some(cond) = condition_of(op, compares_signed(a, b)) else {
             return self.b.jump(no);
         };
         let (x, y) = (self.reg(a), self.num(b));
@@ -622,6 +607,9 @@ impl Body<'_, '_> {
     // Choices.
 
     fn ternary(&mut self, c: &Expr, a: Option<&Expr>, b: &Expr, span: ast::Span) -> Value {
+        if let (Some(a), Some(yes)) = (a, self.decided_before(c)) {
+            return self.expr(if yes { a } else { b });
+        }
         let Some(a) = a else {
             let v = self.expr(c);
             let (yes, no) = (self.b.block(), self.b.block());
@@ -634,6 +622,14 @@ impl Body<'_, '_> {
     }
 
     fn if_value(&mut self, branches: &ast::If, span: ast::Span) -> Value {
+        if let Some(yes) = self.decided_before(&branches.condition) {
+            let chosen = if yes {
+                Some(&branches.then)
+            } else {
+                branches.otherwise.as_ref()
+            };
+            return chosen.map_or(Value::none(), |block| self.block_value(block, None));
+        }
         let (yes, no) = (self.b.block(), self.b.block());
         self.condition(&branches.condition, yes, no);
         self.choose(
@@ -725,6 +721,38 @@ impl Body<'_, '_> {
 /// A literal that isn't negative takes the other side's sign.
 fn adapts(v: &Value) -> bool {
     v.literal && v.constant().is_some_and(|n| n >= 0)
+}
+
+/// A comparison is signed if a side is; a literal takes the other side's sign.
+fn compares_signed(a: &Value, b: &Value) -> bool {
+    (a.ty.is_signed() && !adapts(a)) || (b.ty.is_signed() && !adapts(b))
+}
+
+/// The result of a comparison of what is known before the script runs.
+fn known_comparison(op: BinaryOp, a: &Value, b: &Value) -> Option<bool> {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let order = match (&a.at, &b.at) {
+        (At::Text(x), At::Text(y)) => x.cmp(y),
+        _ if !a.ty.in_register() || !b.ty.in_register() => return None,
+        _ => {
+            let (x, y) = (a.constant()?, b.constant()?);
+            // Two literals are what they are, of which one may be negative.
+            if compares_signed(a, b) || (a.literal && b.literal) {
+                x.cmp(&y)
+            } else {
+                (x as u64).cmp(&(y as u64))
+            }
+        }
+    };
+    Some(match op {
+        BinaryOp::Eq => order == Equal,
+        BinaryOp::Ne => order != Equal,
+        BinaryOp::Lt => order == Less,
+        BinaryOp::Le => order != Greater,
+        BinaryOp::Gt => order == Greater,
+        BinaryOp::Ge => order != Less,
+        _ => return None,
+    })
 }
 
 fn is_text_comparison(op: BinaryOp) -> bool {

@@ -13,6 +13,7 @@
 //! | `maps` | entries of maps, aggregations |
 //! | `events` | what is reported to the runtime |
 //! | `builtins`, `calls`, `text`, `options` | names and functions of the language |
+//! | `meta` | functions about the script itself, mostly answered while it is compiled |
 //! | `constants` | C's `#define`s that scripts use |
 //! | `value` | values in registers and memory |
 //! | `format` | printf formats |
@@ -30,6 +31,7 @@ mod format;
 mod loops;
 mod maps;
 mod merge;
+mod meta;
 mod options;
 mod path;
 mod place;

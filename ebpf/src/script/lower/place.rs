@@ -104,6 +104,16 @@ impl Body<'_, '_> {
         {
             return self.argument_field(name);
         }
+        if let Some(mut facts) = self.facts(inner) {
+            if let Some(i) = facts.iter().position(|(n, _)| *n == name.name) {
+                return facts.swap_remove(i).1;
+            }
+            let names: Vec<&str> = facts.iter().map(|(n, _)| n.as_str()).collect();
+            let d = Diagnostic::error(name.span, format!("there is no '{}' in this", name.name))
+                .hint(format!("there is {}", names.join(", ")));
+            self.g.report(d);
+            return Value::none();
+        }
         let v = self.expr(inner);
         match &v.ty {
             Ty::Record(fields) => match fields.iter().position(|(n, _)| *n == name.name) {
@@ -381,7 +391,12 @@ impl Body<'_, '_> {
                 Value::num(ty, n)
             }
             (Ty::Array { element, len }, from) if from.is_int() && element.is_int() => {
-                let size = from.size();
+                // A number that the script writes has as many bytes as the array, or else as it needs.
+                let size = match v.constant().filter(|_| v.literal) {
+                    Some(n) if *len == 0 => bytes_of(n),
+                    Some(n) if ty.size() <= 8 && bytes_of(n) <= ty.size() => ty.size(),
+                    _ => from.size(),
+                };
                 let len = if *len == 0 { size / element.size() } else { *len };
                 let ty = Ty::Array {
                     element: element.clone(),
@@ -392,8 +407,8 @@ impl Body<'_, '_> {
                     return Value::none();
                 }
                 let (_, base) = self.temp(&ty);
-                let from = from.clone();
-                self.store(&v, &from, base, 0);
+                let n = self.num(&v);
+                self.store_number(n, base, 0, size);
                 Value::of(ty, At::Mem(base, 0))
             }
             (Ty::Str { .. }, Ty::Str { .. }) | (Ty::Buffer { .. }, Ty::Buffer { .. }) => {
@@ -426,6 +441,16 @@ impl Body<'_, '_> {
                 Value::none()
             }
         }
+    }
+}
+
+/// As few bytes as a number fits, with its sign.
+fn bytes_of(n: i64) -> u32 {
+    match n {
+        -0x80..=0x7f => 1,
+        -0x8000..=0x7fff => 2,
+        -0x8000_0000..=0x7fff_ffff => 4,
+        _ => 8,
     }
 }
 

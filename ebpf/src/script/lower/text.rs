@@ -97,6 +97,55 @@ impl Body<'_, '_> {
         Value::num(Ty::U64, n)
     }
 
+    /// `strcap(text)`: how many bytes its type has room for, the zero byte included.
+    pub fn strcap(&mut self, e: &Expr) -> Value {
+        match self.dry(|s| s.text_argument(e)) {
+            Some((_, len)) => Value {
+                literal: true,
+                ..Value::num(Ty::I64, i64::from(len))
+            },
+            None => Value::none(),
+        }
+    }
+
+    /// `str_concat(a, b)`: one text behind the other, cut at `max_strlen`.
+    pub fn str_concat(&mut self, args: &[Expr]) -> Value {
+        let a = self.text_argument(&args[0]);
+        let b = self.text_argument(&args[1]);
+        let (Some((a, la)), Some((b, lb))) = (a, b) else {
+            return Value::none();
+        };
+        if let (At::Text(x), At::Text(y)) = (&a.at, &b.at) {
+            return Value::text(&[x.as_slice(), y].concat());
+        }
+        let most = self.g.settings.strlen.max(1);
+        let first = la.min(most);
+        let len = (la.saturating_add(lb) - 1).min(most);
+        // Room for all of `b` wherever `a` ends, so that no bound has to be computed.
+        let (_, room) = self.temp(&Ty::Str { len: first + lb });
+        self.zero(room, 0, first + lb);
+        self.store(&a, &Ty::Str { len: first }, room, 0);
+        self.b.store(room, first as i32 - 1, 0, Size::B1);
+        let end = self.each_byte(room, 0, first - 1, |s, _, at, done| {
+            let byte = s.b.load(at, 0, Size::B1);
+            s.b.branch_if(Cond::Eq, byte, 0, done);
+        });
+        let from = match b.at {
+            At::Kernel(..) | At::Ctx(_) | At::User(..) => self.address(&b.at),
+            _ => {
+                let (base, off) = self.in_memory(&b, &Ty::Str { len: lb });
+                let from = self.b.int();
+                self.b.mov(from, base);
+                self.b.add(from, i64::from(off))
+            }
+        };
+        let to = self.b.add(room, end);
+        self.read_text(from.into(), matches!(b.at, At::User(..)), to, 0, lb);
+        // What was cut ends with a zero byte, too.
+        self.b.store(room, len as i32 - 1, 0, Size::B1);
+        Value::of(Ty::Str { len }, At::Mem(room, 0))
+    }
+
     /// `strcontains(haystack, needle)`, the needle written out.
     pub fn strcontains(&mut self, args: &[Expr]) -> Value {
         let Some(at) = self.search("strcontains", args) else {

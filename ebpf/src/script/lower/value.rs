@@ -329,13 +329,7 @@ impl Body<'_, '_> {
             } else {
                 self.num(v)
             };
-            let size = Size::from_bytes(ty.size()).unwrap_or(Size::B8);
-            if chunk(off, size.bytes()) == size {
-                self.b.store(base, off, n, size);
-            } else {
-                self.store_bytes(n, base, off, size.bytes());
-            }
-            return;
+            return self.store_number(n, base, off, ty.size());
         }
         match (ty, &v.ty) {
             (Ty::None, _) => {}
@@ -361,6 +355,14 @@ impl Body<'_, '_> {
                 self.copy(&v.at, base, off, len);
                 self.zero(base, off + len as i32, ty.size() - len);
             }
+        }
+    }
+
+    /// The low bytes of a number, of which there are 1 to 8.
+    pub fn store_number(&mut self, n: Operand, base: Reg, off: i32, bytes: u32) {
+        match Size::from_bytes(bytes) {
+            Some(size) if chunk(off, bytes) == size => self.b.store(base, off, n, size),
+            _ => self.store_bytes(n, base, off, bytes),
         }
     }
 

@@ -462,7 +462,7 @@ fn is_a_builtin(ty: &Type) -> bool {
         TypeKind::Named(name) => {
             names::BUILTINS.contains(&name.as_str()) || name == "true" || name == "false"
         }
-        TypeKind::Array(inner, _) => is_a_builtin(inner),
+        TypeKind::Array(inner, _) | TypeKind::Pointer(inner) => is_a_builtin(inner),
         TypeKind::Tuple(inner) => inner.iter().any(is_a_builtin),
         _ => false,
     }

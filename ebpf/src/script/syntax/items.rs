@@ -136,7 +136,7 @@ impl Parser<'_> {
             let mut key = self.name("a setting's name")?;
             let lower = key.name.to_ascii_lowercase();
             key.name = lower.strip_prefix("bpftrace_").unwrap_or(&lower).to_string();
-            if !names::CONFIG_KEYS.contains(&key.name.as_str()) {
+            if !names::CONFIG_KEYS.contains(&key.name.as_str()) && !key.name.starts_with("unstable_") {
                 let error = Diagnostic::error(key.span, format!("there is no setting '{}'", key.name));
                 let meant = names::nearest(&key.name, names::CONFIG_KEYS.iter().copied());
                 self.diagnostics.push(match meant {

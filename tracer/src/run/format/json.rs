@@ -14,7 +14,12 @@ pub fn value(value: &Value) -> String {
         Value::None => "null".into(),
         Value::Bool(b) => b.to_string(),
         Value::Int(n) => number(*n),
-        Value::Named { number: n, .. } => number(*n),
+        Value::Named {
+            number: n,
+            constant: true,
+            ..
+        } => number(*n),
+        Value::Named { name, .. } => string(name.as_bytes()),
         Value::Pointer(p) => number((*p).into()),
         Value::Str(bytes) => string(bytes),
         Value::Text(text) => string(text.as_bytes()),
@@ -138,8 +143,17 @@ mod tests {
                 Value::Named {
                     number: 7,
                     name: "TCP_CLOSE".into(),
+                    constant: true,
                 },
                 "7",
+            ),
+            (
+                Value::Named {
+                    number: 0x10,
+                    name: "vfs_read".into(),
+                    constant: false,
+                },
+                "\"vfs_read\"",
             ),
         ] {
             assert_eq!(super::value(&value), expected);

@@ -44,6 +44,25 @@ impl<W: Write> Output<W> {
         }
     }
 
+    /// What a script says of itself, with its place: `kind` is `errorf` or `warnf`. JSON only; for people it goes
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn message(
+        &mut self,
+        kind: &str,
+        text: &[u8],
+        file: &str,
+        (line, col): (usize, usize),
+    ) -> io::Result<()> {
+        let (text, file) = (json::string(text), json::string(file.as_bytes()));
+        writeln!(
+            self.out,
+            "{{\"type\": \"{kind}\", \"msg\": {text}, \"filename\": {file}, \"line\": {line}, \"col\": {col}}}"
+        )
+    }
+
     /// A value on a line of its own.
     ///
     /// # Errors

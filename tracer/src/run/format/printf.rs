@@ -54,7 +54,7 @@ fn argument(out: &mut Vec<u8>, spec: &Spec, value: &Value) {
             integer(out, spec, prefix, digits);
         }
         Conv::Pointer => match number as u64 {
-            0 => pad(out, spec, b"(nil)"),
+            0 => pad(out, spec, b"0"),
             p => pad(out, spec, format!("{p:#x}").as_bytes()),
         },
         Conv::Char => pad(out, spec, &[number as u8]),
@@ -196,11 +196,13 @@ mod tests {
         let named = || Value::Named {
             number: 1,
             name: "TCP_ESTABLISHED".into(),
+            constant: true,
         };
         assert_eq!(show(spec(Conv::Text), named()), "<TCP_ESTABLISHED>");
         assert_eq!(show(spec(Conv::Signed), named()), "<1>");
         assert_eq!(show(spec(Conv::Signed), Value::Bool(true)), "<1>");
         assert_eq!(show(spec(Conv::Pointer), Value::Pointer(0xff00)), "<0xff00>");
+        assert_eq!(show(spec(Conv::Pointer), Value::Pointer(0)), "<0>");
         let raw = || Value::Buffer(b"a\x00\xff".to_vec());
         assert_eq!(show(spec(Conv::Escaped), raw()), "<a\\x00\\xff>");
         assert_eq!(show(spec(Conv::EscapedHex), raw()), "<\\x61\\x00\\xff>");

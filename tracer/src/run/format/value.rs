@@ -26,6 +26,8 @@ pub enum Value {
         number: i128,
         /// Its name; if it has none, what stands in its place.
         name: String,
+        /// An enum's constant, which is its number to programs. Of the rest the name is the value.
+        constant: bool,
     },
     /// A string as the kernel had it, without its NUL.
     Str(Vec<u8>),
@@ -221,6 +223,7 @@ mod tests {
                 Value::Named {
                     number: 2,
                     name: "TCP_SYN_SENT".into(),
+                    constant: true,
                 },
                 "TCP_SYN_SENT",
             ),

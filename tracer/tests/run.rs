@@ -406,6 +406,8 @@ fn a_command_is_known_of() {
     let output = run(&["-e", "BEGIN { print(cpid); exit(); }"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("no command runs (-c), so cpid is 0"), "{stderr}");
+    let output = run(&["--no-warnings", "-e", "BEGIN { print(cpid); exit(); }"]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "Attached 1 probe\n");
 }
 
 #[test]

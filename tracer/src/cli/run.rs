@@ -56,6 +56,10 @@ pub struct Args {
     #[arg(short, long)]
     quiet: bool,
 
+    /// Don't say what in the script is doubtful but right
+    #[arg(long)]
+    no_warnings: bool,
+
     /// Run this command once everything is attached, and stop when it ends; `cpid` is its process
     #[arg(short, long, value_name = "COMMAND")]
     command: Option<String>,
@@ -136,7 +140,8 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         positional: parameters.positional.clone(),
     };
     let (script, diagnostics) = script::parse(&source.text, &options);
-    if !report(&diagnostics, &source, args.quiet) {
+    let unwarned = args.quiet || args.no_warnings;
+    if !report(&diagnostics, &source, unwarned) {
         return Ok(2);
     }
     if args.dump == Some(Stage::Ast) {
@@ -176,11 +181,11 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     let compiled = match script::compile(&script, &env) {
         Ok(compiled) => compiled,
         Err(diagnostics) => {
-            report(&diagnostics, &source, args.quiet);
+            report(&diagnostics, &source, unwarned);
             return Ok(2);
         }
     };
-    if !args.quiet {
+    if !unwarned {
         for note in &compiled.warnings {
             eprint!("{}", source.warning(note.span, &note.message));
         }

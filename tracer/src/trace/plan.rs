@@ -14,6 +14,8 @@ pub struct Candidate {
     pub skb: SkbArg,
     /// How many arguments it has.
     pub params: u8,
+    /// It takes another kind of program than most functions: no trampoline can serve it, and they go by those.
+    pub apart: bool,
 }
 
 /// Attach points that one program serves.
@@ -189,7 +191,7 @@ pub fn at_device(point: &Point) -> bool {
 
 /// Group candidates by the program that they need. A candidate's number is its position. `cookies`: whether programs
 /// at functions are told where they are. Then those that few share are one: each takes the kernel its time to check
-/// and to attach. (At tracepoints a program may not read more arguments than the tracepoint has.) `folds`: whether it
+/// and to attach, some 25 ms. (At tracepoints a program may not read more arguments than the tracepoint has.) `folds`: whether it
 /// matters which device a packet passes to or from.
 pub fn group(candidates: &[Candidate], cookies: bool, folds: bool) -> Vec<Group> {
     let functions: HashSet<&str> = candidates
@@ -203,10 +205,15 @@ pub fn group(candidates: &[Candidate], cookies: bool, folds: bool) -> Vec<Group>
         if folds && role == Role::Pass && at_device(&candidate.point) {
             role = Role::Device;
         }
+        let own = skb.is_none();
         let mut skb = skb.unwrap_or(candidate.skb);
-        let rare = skb.indirect || skb.index >= 2;
+        let rare = match role {
+            Role::Pass => skb.indirect || skb.index >= 2 || candidate.apart && own,
+            Role::Copy => own,
+            _ => false,
+        };
         let function = candidate.point.kind == PointKind::Function;
-        if cookies && function && role == Role::Pass && rare && skb.index < SkbArg::MOST {
+        if cookies && function && rare && skb.index < SkbArg::MOST {
             skb.index = SkbArg::BY_COOKIE;
         }
         let key = (candidate.point.kind, skb, role, candidate.point.quiet);
@@ -268,6 +275,7 @@ mod tests {
                 indirect: false,
             },
             params,
+            apart: false,
         }
     }
 
@@ -355,5 +363,32 @@ mod tests {
         let indexes = |groups: Vec<Group>| groups.iter().map(|g| g.skb.index).collect::<Vec<_>>();
         assert_eq!(indexes(group(&all, true, false)), [0, SkbArg::BY_COOKIE]);
         assert_eq!(indexes(group(&all, false, false)), [0, 2, 4]);
+
+        // Those that trampolines can't serve, too, and the functions that copy to processes.
+        let apart = |index, apart| Candidate {
+            apart,
+            ..candidate("any", Function, index, 2)
+        };
+        let all = [apart(0, false), apart(0, true), apart(1, true), apart(2, true)];
+        assert_eq!(indexes(group(&all, true, false)), [0, SkbArg::BY_COOKIE]);
+        assert_eq!(indexes(group(&all, false, false)), [0, 1, 2]);
+        let copying = [
+            candidate("skb_copy_and_csum_datagram_msg", Function, 0, 3),
+            candidate("skb_consume_udp", Function, 1, 3),
+        ];
+        assert_eq!(indexes(group(&copying, true, false)), [SkbArg::BY_COOKIE]);
+        assert_eq!(indexes(group(&copying, false, false)), [0, 1]);
+    }
+
+    #[test]
+    fn a_clones_original_is_no_functions_own_packet() {
+        let (name, header) = ("__skb_clone", "__copy_skb_header");
+        let clone = |name| Candidate {
+            apart: true,
+            ..candidate(name, PointKind::Function, 0, 2)
+        };
+        let groups = group(&[clone(name), clone(header)], true, false);
+        // Its cookie would say where the copy is.
+        assert_eq!(role_of(&groups, 0), (Role::Pass, 1));
     }
 }

@@ -197,13 +197,14 @@ impl<'a> Starting<'a> {
                 index,
                 indirect: function.indirection != Indirection::Skb,
             };
+            // BTF has one function for all code of that name; the kernel would take the first.
+            let alone = function.id.object == 0 && function.trampoline && place.alone;
             self.candidates.push(Candidate {
                 point,
                 skb,
                 params: function.params,
+                apart: self.backend == Backend::TracingMulti && !alone,
             });
-            // BTF has one function for all code of that name; the kernel would take the first.
-            let alone = function.id.object == 0 && function.trampoline && place.alone;
             self.sites.push(Site::Function {
                 addr: place.addr,
                 id: alone.then_some(function.id.id),
@@ -234,6 +235,7 @@ impl<'a> Starting<'a> {
                 point,
                 skb,
                 params: tracepoint.params,
+                apart: false,
             });
             self.sites.push(Site::Tracepoint {
                 module: tracepoint.module.clone(),

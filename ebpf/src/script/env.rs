@@ -1,6 +1,7 @@
 //! What the compiler of scripts asks of the world: the kernel's types, functions and tracepoints, and the command
 //! line's parameters. The crate above implements it; tests implement it on a table.
 
+use super::output::When;
 use crate::kernel::{Features, Session, TypeId, Types};
 
 /// A field of a tracepoint's record, as tracefs describes it.
@@ -100,6 +101,11 @@ pub trait ScriptEnv {
     /// Device and inode of the namespace of process ids in which ktrail itself is, if it isn't the first one.
     fn pid_namespace(&self) -> Option<(u64, u64)> {
         None
+    }
+    /// One link of trampolines can attach a program that sees this moment to this function and others (tracing-multi,
+    /// 7.2+): to all code of that name.
+    fn tracing_multi(&self, _function: &FunctionName, _when: When) -> bool {
+        false
     }
     /// The only process to trace (`-p`).
     fn only_pid(&self) -> Option<u32> {

@@ -2,6 +2,7 @@
 
 use ktrail_ebpf::kernel::{Features, KType, Member, Session, Space, TypeId, Types};
 use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField, Trampoline};
+use ktrail_ebpf::script::output::When;
 
 /// The world.
 pub struct Table {
@@ -12,6 +13,8 @@ pub struct Table {
     pub session: Option<Session>,
     /// What trampolines can do with all functions.
     pub trampoline: Trampoline,
+    /// One link of trampolines serves many functions.
+    pub multi: bool,
 }
 
 const INT: u32 = 0;
@@ -28,6 +31,7 @@ const STATE: u32 = 10;
 const PROTO: u32 = 11;
 const INNER: u32 = 12;
 const LONG: u32 = 13;
+const OTHER_PROTO: u32 = 14;
 
 fn id(id: u32) -> TypeId {
     TypeId { object: 0, id }
@@ -112,11 +116,17 @@ impl Table {
                 vec![member("mark", INT, 0, 0), member("cookie", INT, 0, 0)],
             ),
             int(8, true, false),
+            KType::Proto {
+                params: vec![("len".into(), id(LONG))],
+                returns: id(LONG),
+                variadic: false,
+            },
         ];
         Table {
             types,
             session: None,
             trampoline: Trampoline::No,
+            multi: false,
             features: Features {
                 atomic_fetch: true,
                 cpu_v4: true,
@@ -174,6 +184,9 @@ impl ScriptEnv for Table {
     fn trampoline(&self, _: &FunctionName) -> Trampoline {
         self.trampoline
     }
+    fn tracing_multi(&self, _: &FunctionName, _: When) -> bool {
+        self.multi
+    }
     fn functions(&self, _: Option<&str>, pattern: &str, _: For) -> Vec<FunctionName> {
         FUNCTIONS
             .iter()
@@ -209,8 +222,11 @@ impl ScriptEnv for Table {
         let found = matches(pattern, "sched_wakeup");
         found.then(|| function("sched_wakeup")).into_iter().collect()
     }
-    fn prototype(&self, _: &FunctionName) -> Option<TypeId> {
-        Some(id(PROTO))
+    fn prototype(&self, function: &FunctionName) -> Option<TypeId> {
+        Some(id(match function.name.as_str() {
+            "vfs_read" => OTHER_PROTO,
+            _ => PROTO,
+        }))
     }
     fn raw_tracepoint_prototype(&self, _: &FunctionName) -> Option<TypeId> {
         Some(id(PROTO))

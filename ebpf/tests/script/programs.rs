@@ -1,6 +1,7 @@
 //! Every construct becomes programs that the IR's verifier and code generation take.
 
 use ktrail_ebpf::codegen::{Options, PacketAccess, generate};
+use ktrail_ebpf::ir::ProgramKind;
 use ktrail_ebpf::kernel::{Features, Session};
 use ktrail_ebpf::script::env::{ScriptEnv, Trampoline};
 use ktrail_ebpf::script::output::{AttachPoint, Compiled, Target, When};
@@ -190,6 +191,107 @@ fn spans() {
     assert_eq!(errors.len(), 1, "{errors:?}");
 }
 
+/// Functions share a program if what its body asks of their prototypes has the same answer for all, and where the kernel
+/// has one link for many by trampolines, their programs go by that.
+#[test]
+fn functions_share_programs() {
+    let mut env = Table::new();
+    env.session = Some(Session {
+        is_return: 1,
+        cookie: 2,
+    });
+    let programs = |env: &Table, text: &str| -> Vec<(ProgramKind, usize)> {
+        let (script, _) = parse(text, &ParseOptions::default());
+        let compiled = compile(&script, env).unwrap_or_else(|e| panic!("{}", render_all(&e, "stdin", text)));
+        let features = Features {
+            session: env.session,
+            ..env.features().clone()
+        };
+        generates(text, &compiled, &features);
+        let probes = compiled.probes.iter();
+        probes.map(|p| (p.program.kind, p.targets.len())).collect()
+    };
+    // Three functions of one prototype, and vfs_read of another.
+    let cases: &[(&str, &[usize])] = &[
+        ("fentry:* { @[func] = count(); }", &[4]),
+        ("fentry:tcp_* { @[args.sk->port] = count(); }", &[3]),
+        ("fentry:* { @[args.len] = count(); }", &[3, 1]),
+        ("fentry:* { @[arg0] = count(); }", &[4]),
+        ("fexit:* { @[retval] = count(); }", &[3, 1]),
+        ("fexit:tcp_* { @[retval, args.len] = count(); }", &[3]),
+        ("fentry:tcp_* { print(args); }", &[3]),
+    ];
+    for multi in [false, true] {
+        env.multi = multi;
+        let kind = if multi {
+            ProgramKind::TracingMulti
+        } else {
+            ProgramKind::Tracing
+        };
+        for (text, sizes) in cases {
+            let expected: Vec<_> = sizes.iter().map(|&size| (kind, size)).collect();
+            assert_eq!(programs(&env, text), expected, "{text}");
+        }
+        // One function has no use for a link for many.
+        let one = programs(&env, "fentry:tcp_connect { @[func] = count(); }");
+        assert_eq!(one, [(ProgramKind::Tracing, 1)]);
+    }
+    // A trampoline of its own has no cookie to tell the name of the probe by.
+    let names = "fentry:tcp_* { @[probe] = count(); }";
+    assert_eq!(programs(&env, names), [(ProgramKind::TracingMulti, 3)]);
+    // A second link over the same functions takes the kernel minutes.
+    let twice = programs(
+        &env,
+        "fentry:* { @a[func] = count(); } fexit:tcp_* { @b[func] = count(); }",
+    );
+    let (one, each) = (ProgramKind::TracingMulti, ProgramKind::Tracing);
+    assert_eq!(twice, [(each, 4), (each, 3)]);
+    let apart = programs(
+        &env,
+        "fentry:tcp_c* { @a[func] = count(); } fexit:vfs_* { @b[func] = count(); }",
+    );
+    assert_eq!(apart, [(one, 2), (each, 1)]);
+    // The kernel's verifier has no types there, which bpf_d_path() needs.
+    let path = r#"fentry:tcp_* { print(path(args.sk)); }"#;
+    let (script, _) = parse(path, &ParseOptions::default());
+    let errors = compile(&script, &env).unwrap_err();
+    assert!(format!("{errors:?}").contains("struct path"), "{errors:?}");
+    let spans: &[(&str, &[(ProgramKind, usize)])] = &[
+        (
+            "span:* { @[func] = hist(duration); }",
+            &[(ProgramKind::TracingMulti, 4)],
+        ),
+        (
+            "span:tcp_* { @[args.sk->port, retval] = hist(duration); }",
+            &[(ProgramKind::TracingMulti, 3)],
+        ),
+        (
+            r#"span:tcp_* { @[reg("ip")] = hist(duration); }"#,
+            &[(ProgramKind::Kprobe, 3)],
+        ),
+    ];
+    for (text, expected) in spans {
+        assert_eq!(programs(&env, text), *expected, "{text}");
+    }
+    env.multi = false;
+    assert_eq!(programs(&env, names), [(ProgramKind::Tracing, 1); 3]);
+    assert_eq!(
+        programs(&env, "span:* { @[func] = hist(duration); }"),
+        [(ProgramKind::Kprobe, 4)]
+    );
+    // What lacks an argument that others have is left out, and that is said.
+    let text = "fentry:* { @[arg1] = count(); }";
+    for multi in [false, true] {
+        env.multi = multi;
+        let (script, _) = parse(text, &ParseOptions::default());
+        let compiled = compile(&script, &env).expect("some have it");
+        assert_eq!(compiled.probes[0].targets.len(), 3);
+        let warnings: Vec<&str> = compiled.warnings.iter().map(|w| w.message.as_str()).collect();
+        let expected = "1 of 4 functions have no arg1 and are left out, fentry:vmlinux:vfs_read among them";
+        assert_eq!(warnings, [expected]);
+    }
+}
+
 /// Scripts that are wrong, and what is said.
 const BAD: &[(&str, &str)] = &[
     ("BEGIN { print($x); }", "'$x' has no value yet"),
@@ -328,17 +430,18 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
-fn a_wildcard_is_one_program_unless_it_asks_for_arguments() {
-    let shared = compiled("kprobe:tcp_* { @[func] = count(); }").unwrap();
-    assert_eq!(shared.probes.len(), 1);
-    assert_eq!(shared.probes[0].targets.len(), 3);
-    let apart = compiled("kprobe:tcp_* { @[args.len] = count(); }").unwrap();
-    assert_eq!(apart.probes.len(), 3);
-    let names: Vec<&str> = apart.probes.iter().map(|p| p.targets[0].name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["kprobe:tcp_close", "kprobe:tcp_connect", "kprobe:tcp_sendmsg"]
-    );
+fn a_wildcard_is_one_program_unless_its_arguments_differ() {
+    let names = |text: &str| -> Vec<Vec<String>> {
+        let probes = compiled(text).unwrap().probes.into_iter();
+        probes
+            .map(|p| p.targets.into_iter().map(|t| t.name).collect())
+            .collect()
+    };
+    let tcp = ["kprobe:tcp_close", "kprobe:tcp_connect", "kprobe:tcp_sendmsg"];
+    assert_eq!(names("kprobe:tcp_* { @[func] = count(); }"), [tcp]);
+    assert_eq!(names("kprobe:tcp_* { @[args.len] = count(); }"), [tcp]);
+    let all = names("kprobe:* { @[args.len] = count(); }");
+    assert_eq!(all, [&tcp[..], &["kprobe:vfs_read"]]);
 }
 
 #[test]

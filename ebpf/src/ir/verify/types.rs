@@ -194,7 +194,7 @@ fn operation(c: &Checker<'_>, op: &Op) -> Found {
 
 fn session(c: &Checker<'_>) -> Found {
     match c.program.kind {
-        ProgramKind::Kprobe | ProgramKind::Tracing => Ok(()),
+        ProgramKind::Kprobe | ProgramKind::Tracing | ProgramKind::TracingMulti => Ok(()),
         _ => Err("only a kprobe or tracing program sees both moments of a call".into()),
     }
 }

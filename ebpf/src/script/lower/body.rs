@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use super::value::{At, Value};
 use super::{Global, ast, ir_span, merge::merge};
-use crate::ir::{Block, Builder, Cond, Function, MapDecl, MapKind, MapRef, Op, Operand, Reg, Size, Type};
+use crate::ir::{
+    Block, Builder, Cond, Function, MapDecl, MapKind, MapRef, Op, Operand, ProgramKind, Reg, Size, Type,
+};
 use crate::isa::Helper;
 use crate::script::ast::{Expr, ExprKind, Provider, Stmt, StmtKind};
 use crate::script::output::{self, ErrorKind};
 use crate::script::types::Ty;
 
 use super::points::Place;
+use super::programs::Asked;
 
 /// Deepest nesting of expressions and statements that are followed.
 const DEEPEST: u32 = 200;
@@ -48,6 +51,7 @@ pub struct Built {
     pub maps: Vec<MapDecl>,
     pub uses_cookie: bool,
     pub per_target: bool,
+    pub asked: Vec<Asked>,
     /// It asks for what such a program doesn't have: another kind is to be built.
     pub unfit: bool,
 }
@@ -60,10 +64,12 @@ pub struct Body<'g, 'a> {
     pub provider: Provider,
     pub targets: &'g [Place],
     pub part: Span,
-    /// Attached by a trampoline: arguments and result are in the context, in their order.
-    pub trampoline: bool,
+    pub kind: ProgramKind,
     pub uses_cookie: bool,
+    /// Its targets can't share it, whatever their prototypes are.
     pub per_target: bool,
+    /// What it asks of its targets' prototypes, of which all that share it must give the same answer.
+    pub asked: Vec<Asked>,
     pub unfit: bool,
     pub instance: u32,
     declared: u32,
@@ -95,7 +101,7 @@ impl<'g, 'a> Body<'g, 'a> {
         name: &str,
         provider: Provider,
         targets: &'g [Place],
-        (part, trampoline): (Span, bool),
+        (part, kind): (Span, ProgramKind),
     ) -> Body<'g, 'a> {
         let mut b = Builder::new(name);
         let out = b.block();
@@ -106,9 +112,10 @@ impl<'g, 'a> Body<'g, 'a> {
             provider,
             targets,
             part,
-            trampoline,
+            kind,
             uses_cookie: false,
             per_target: false,
+            asked: vec![],
             unfit: false,
             instance,
             declared: 0,
@@ -136,6 +143,7 @@ impl<'g, 'a> Body<'g, 'a> {
             maps: self.maps,
             uses_cookie: self.uses_cookie,
             per_target: self.per_target,
+            asked: self.asked,
             unfit: self.unfit,
         }
     }
@@ -147,8 +155,8 @@ impl<'g, 'a> Body<'g, 'a> {
             self.unless_wanted(self.out);
         }
         match self.part {
-            Span::Entry if self.trampoline => return self.frame_entry(),
-            Span::Return if self.trampoline => self.frame_return(),
+            Span::Entry if self.trampoline() => return self.frame_entry(),
+            Span::Return if self.trampoline() => self.frame_return(),
             Span::Entry => return self.span_entry(),
             Span::Return => self.span_return(),
             Span::Both => self.span_session(),
@@ -165,6 +173,18 @@ impl<'g, 'a> Body<'g, 'a> {
             self.b.switch_to(go_on);
         }
         self.block(&probe.body);
+    }
+
+    /// Attached by trampolines: a function's arguments and result are those of its prototype, in their order.
+    pub fn trampoline(&self) -> bool {
+        matches!(self.kind, ProgramKind::Tracing | ProgramKind::TracingMulti)
+    }
+
+    /// Note what the targets' prototypes are asked.
+    pub fn ask(&mut self, asked: Asked) {
+        if !self.asked.contains(&asked) {
+            self.asked.push(asked);
+        }
     }
 
     /// Go to `out` once the script is ending, or where another process runs than the one that is to be traced.

@@ -2,11 +2,12 @@
 
 use super::ast;
 use super::body::{Body, Span as SpanPart};
-use super::points::parameters;
+use super::points::{parameters, result, words};
+use super::programs::Asked;
 use super::value::{At, Dest, Value};
-use crate::ir::{BinOp, Cond, Operand, Reg, Size, Type, Width};
+use crate::ir::{BinOp, Cond, Operand, ProgramKind, Reg, Size, Type, Width};
 use crate::isa::Helper;
-use crate::kernel::{Arch, KType, Space, Types, field};
+use crate::kernel::{Arch, Space, Types, field};
 use crate::script::Diagnostic;
 use crate::script::ast::{Expr, ExprKind, Ident, Provider};
 use crate::script::env::TracepointField;
@@ -173,7 +174,10 @@ impl Body<'_, '_> {
             }
             "func" => self.function_name(span),
             "probe" => {
-                let n: Operand = if self.targets.len() == 1 {
+                // A trampoline of its own has no cookie before 5.19.
+                let own = self.kind == ProgramKind::Tracing;
+                self.per_target |= own && self.targets.len() > 1;
+                let n: Operand = if self.targets.len() == 1 || own {
                     let name = self.targets[0].name.clone();
                     (self.g.probe_name(&name) as i64).into()
                 } else {
@@ -203,6 +207,9 @@ impl Body<'_, '_> {
                 let n: u8 = digits.parse().ok()?;
                 if n > 9 {
                     return None;
+                }
+                if self.trampoline() {
+                    self.ask(Asked::Position(n));
                 }
                 match self.raw_argument(n, span) {
                     Some(r) => Value::num(Ty::I64, r),
@@ -439,7 +446,7 @@ impl Body<'_, '_> {
             self.error(span, format!("a {} probe has no registers", self.provider.name()));
             return Value::none();
         }
-        if self.trampoline {
+        if self.trampoline() {
             self.unfit = true;
         }
         let known = registers(self.g.env.features().arch);
@@ -500,7 +507,7 @@ impl Body<'_, '_> {
         };
         match self.provider {
             Provider::Span if self.apart => self.error(span, super::loops::APART),
-            Provider::Span if self.trampoline => return self.typed_argument(n, span),
+            Provider::Span if self.trampoline() => return self.typed_argument(n, span),
             Provider::Span if self.part == SpanPart::Both => {
                 // Another program is built instead.
                 self.unfit = true;
@@ -549,16 +556,9 @@ impl Body<'_, '_> {
     /// `retval`
     fn retval(&mut self, span: ast::Span) -> Value {
         let prototype = self.targets[0].prototype;
-        let typed = |s: &Self| {
-            prototype
-                .and_then(|p| match s.g.universe.get(p) {
-                    Some(KType::Proto { returns, .. }) => Some(s.g.universe.to_ty(returns)),
-                    _ => None,
-                })
-                .filter(|ty| ty.in_register())
-        };
+        let typed = |s: &Self| prototype.map_or(Ty::I64, |p| result(&s.g.universe, p));
         let (r, ty) = match self.provider {
-            Provider::Kretprobe | Provider::Span if !self.trampoline => {
+            Provider::Kretprobe | Provider::Span if !self.trampoline() => {
                 let off = match self.g.env.features().arch {
                     Arch::X86_64 => 80,
                     Arch::Aarch64 => 0,
@@ -569,21 +569,24 @@ impl Body<'_, '_> {
                 let ty = if self.targets.len() == 1 {
                     typed(self)
                 } else {
-                    None
+                    Ty::I64
                 };
-                (r, ty.unwrap_or(Ty::I64))
+                (r, ty)
             }
             Provider::Fexit | Provider::Span => {
-                self.per_target |= self.targets.len() > 1;
-                let words = prototype.map_or(0, |p| {
-                    parameters(&self.g.universe, p).last().map_or(0, |(_, ty, at)| {
-                        let words = self.g.universe.size_align(*ty).0.div_ceil(8).max(1);
-                        *at as u32 + words
-                    })
-                });
+                self.ask(Asked::Result);
                 let ctx = self.b.ctx();
-                let r = self.b.load(ctx, 8 * words as i32, Size::B8);
-                (r, typed(self).unwrap_or(Ty::I64))
+                let r = if self.kind == ProgramKind::TracingMulti {
+                    let slot = self.b.slot(8, 8);
+                    let to = self.b.slot_addr(slot);
+                    self.b.store(to, 0, 0, Size::B8);
+                    self.b.call_void(Helper::GetFuncRet, vec![ctx.into(), to.into()]);
+                    self.b.load(to, 0, Size::B8)
+                } else {
+                    let words = prototype.map_or(0, |p| words(&self.g.universe, p));
+                    self.b.load(ctx, 8 * i32::from(words), Size::B8)
+                };
+                (r, typed(self))
             }
             _ => {
                 self.error(span, format!("a {} probe has no 'retval'", self.provider.name()));
@@ -600,12 +603,12 @@ impl Body<'_, '_> {
 
     /// `args.x`
     pub fn argument_field(&mut self, name: &Ident) -> Value {
-        self.per_target |= self.targets.len() > 1;
         if let AttachPoint::Tracepoint {
             category,
             name: event,
         } = &self.targets[0].attach
         {
+            self.per_target |= self.targets.len() > 1;
             let Some(fields) = self.g.env.tracepoint_fields(category, event) else {
                 self.error(
                     name.span,
@@ -624,6 +627,7 @@ impl Body<'_, '_> {
             self.error(name.span, message);
             return Value::none();
         };
+        self.ask(Asked::Named(name.name.clone()));
         if self.provider == Provider::Kretprobe {
             self.error(
                 name.span,
@@ -654,6 +658,7 @@ impl Body<'_, '_> {
 
     /// `args`: all that has a value, as a record.
     fn whole_args(&mut self, span: ast::Span) -> Value {
+        self.ask(Asked::Arguments);
         let names: Vec<String> = match (&self.targets[0].attach, self.targets[0].prototype) {
             (AttachPoint::Tracepoint { category, name }, _) => {
                 let fields = self.g.env.tracepoint_fields(category, name).unwrap_or_default();

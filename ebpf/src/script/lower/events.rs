@@ -421,13 +421,13 @@ impl Body<'_, '_> {
 
         // Not called at the return; a trampoline's session always is, and finds nothing kept.
         self.b.switch_to(skip);
-        self.b.ret(i64::from(!self.trampoline));
+        self.b.ret(i64::from(!self.trampoline()));
 
         self.b.switch_to(returned);
         let now = self.b.call(Helper::KtimeGetNs, vec![]);
         self.unless_wanted(self.out);
         let start = self.b.kept();
-        if self.trampoline {
+        if self.trampoline() {
             self.b.branch_if(Cond::Eq, start, 0, self.out);
         }
         self.duration = Some(self.b.bin(BinOp::Sub, Width::W64, now, start));

@@ -6,7 +6,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `points` | attach points, wildcards, what a program is attached to |
+//! | `points` | attach points, wildcards |
+//! | `programs` | how many programs a probe's targets need, and of which kind |
 //! | `body`, `loops` | scopes, statements, loops |
 //! | `expr` | expressions and conditions |
 //! | `place` | fields, elements, pointers, casts |
@@ -36,14 +37,15 @@ mod options;
 mod path;
 mod place;
 pub(super) mod points;
+mod programs;
 mod text;
 mod value;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::ast;
 use super::diagnostic::Diagnostic;
-use super::env::ScriptEnv;
+use super::env::{FunctionName, ScriptEnv};
 use super::output::{
     Compiled, Config, ErrorKind, ErrorSite, EventInfo, MapInfo, Missing, Note, Probe, ScriptOption, StackMap,
     ValueTy,
@@ -91,10 +93,12 @@ pub fn compile(script: &ast::Script, env: &dyn ScriptEnv) -> Result<Compiled, Ve
         options: vec![],
         dangerous: vec![],
         probe_names: vec![],
+        contended: BTreeSet::new(),
         zeros: 8,
     };
     global.declare_maps();
     let points = points::expand(&mut global);
+    global.contended = programs::contended(&points);
     diagnostics.append(&mut global.diagnostics);
     settle(&mut global, &points);
     global.unassigned_maps();
@@ -121,7 +125,7 @@ fn settle(global: &mut Global<'_>, points: &[points::Program<'_>]) {
         global.changed = false;
         global.start_walk();
         for (instance, program) in points.iter().enumerate() {
-            points::build(global, instance as u32, program);
+            programs::build(global, instance as u32, program);
         }
         if !global.changed {
             return;
@@ -240,6 +244,8 @@ pub struct Global<'a> {
     options: Vec<ScriptOption>,
     dangerous: Vec<Note>,
     pub probe_names: Vec<String>,
+    /// Functions that no link of trampolines may have.
+    pub contended: BTreeSet<FunctionName>,
     /// Bytes of the value of [`ZEROS`].
     pub zeros: u32,
 }

@@ -7,7 +7,7 @@ use super::ast;
 use super::body::Body;
 use super::points::parameters;
 use super::value::{At, Value};
-use crate::ir::{Block, Cond, Op, Reg, Size, Type};
+use crate::ir::{Block, Cond, Op, ProgramKind, Reg, Size, Type};
 use crate::isa::Helper;
 use crate::kernel::{TypeId, field};
 use crate::script::Diagnostic;
@@ -45,7 +45,8 @@ impl Body<'_, '_> {
             );
             return Value::none();
         }
-        self.per_target |= self.targets.len() > 1;
+        // The kernel's verifier knows no types of arguments in a program for many functions.
+        self.unfit |= self.kind == ProgramKind::TracingMulti;
         let ty = Ty::Str { len };
         let (_, found) = self.temp(&ty);
         let (_, base) = self.temp(&ty);

@@ -1,15 +1,14 @@
-//! Attach points: what a probe's text names, wildcards expanded, one program for as many targets as can share it.
+//! Attach points: what a probe's text names, wildcards expanded.
 //!
-//! Deliberately absent: user-space probes.
+//! Deliberately absent: user-space probes; how many programs their targets need (`programs`).
 
-use super::body::{Body, Span as SpanPart};
-use super::{Global, ast, ir_span};
-use crate::ir::{Program as IrProgram, ProgramKind};
+use super::{Global, ast};
 use crate::kernel::{TypeId, Types};
 use crate::script::Diagnostic;
 use crate::script::ast::Provider;
-use crate::script::env::{For, FunctionName, ScriptEnv, Trampoline};
-use crate::script::output::{AttachPoint, Missing, Period, Probe, Target, When};
+use crate::script::env::{For, FunctionName, ScriptEnv};
+use crate::script::output::{AttachPoint, Missing, Period, When};
+use crate::script::types::Ty;
 
 /// A program to be built, or several, if its targets turn out to need programs of their own.
 pub struct Program<'a> {
@@ -344,204 +343,6 @@ pub const HARDWARE: &[(&[&str], u64, u64)] = &[
     (&["ref-cycles"], 9, 1_000_000),
 ];
 
-/// Build the program, or the programs, of one attach point.
-pub fn build(global: &mut Global<'_>, instance: u32, program: &Program<'_>) {
-    // Room for the programs of one attach point, whose variables are apart.
-    let instance = instance << 12;
-    if program.provider == Provider::Span {
-        return build_span(global, instance, program);
-    }
-    let before = Before::of(global);
-    let plain = (SpanPart::None, false);
-    let built = build_one(global, instance, program, &program.targets, plain);
-    if built.shared || program.targets.len() == 1 {
-        return;
-    }
-    // Its targets differ in what the body asks for: each gets its own.
-    before.restore(global);
-    for (i, target) in program.targets.iter().enumerate() {
-        let own = std::slice::from_ref(target);
-        build_one(global, instance + 1 + i as u32 % 4095, program, own, plain);
-    }
-}
-
-/// Build a span's program, or its two: the first of these ways that the kernel has and that gives what the body asks
-/// for, from the cheapest to the one that always is.
-///
-/// The number of an entry's program is even, and that of its return the next one.
-///
-/// - A session of the function's trampoline: one program, which has the arguments at the return, too.
-/// - The same by two programs. The frame that they share on the stack tells which call it is.
-/// - A kprobe session: one program for many functions. It has room for 8 bytes, which is the time, so no arguments.
-/// - A kprobe at the entry and one at the return.
-fn build_span(global: &mut Global<'_>, instance: u32, program: &Program<'_>) {
-    use SpanPart::{Both, Entry, Return};
-    let trampoline = match program.targets.as_slice() {
-        [
-            Place {
-                attach: AttachPoint::Kprobe { func, module, .. },
-                prototype: Some(_),
-                ..
-            },
-        ] => global.env.trampoline(&FunctionName {
-            name: func.clone(),
-            module: module.clone(),
-        }),
-        _ => Trampoline::No,
-    };
-    let mut ways: Vec<&[(SpanPart, bool)]> = vec![];
-    match trampoline {
-        Trampoline::No => {}
-        Trampoline::Pair => ways.push(&[(Entry, true), (Return, true)]),
-        Trampoline::Session(_) => ways.push(&[(Both, true)]),
-    }
-    if ways.is_empty() && global.env.session().is_some() {
-        ways.push(&[(Both, false)]);
-    }
-    ways.push(&[(Entry, false), (Return, false)]);
-    for way in ways {
-        let before = Before::of(global);
-        let (mut unfit, mut shared) = (false, true);
-        for (i, &part) in (0..).zip(way) {
-            let built = build_one(global, instance + i, program, &program.targets, part);
-            unfit |= built.unfit;
-            shared &= built.shared;
-        }
-        if !unfit && (shared || program.targets.len() == 1) {
-            return;
-        }
-        before.restore(global);
-        if !unfit {
-            // The targets differ in what the body asks for: each gets its own.
-            let each = program
-                .targets
-                .iter()
-                .flat_map(|t| way.iter().map(move |&part| (t, part)));
-            for (i, (target, part)) in (2..).zip(each) {
-                build_one(
-                    global,
-                    instance + i % 4096,
-                    program,
-                    std::slice::from_ref(target),
-                    part,
-                );
-            }
-            return;
-        }
-    }
-}
-
-/// How much there was before a program that is perhaps not kept.
-struct Before {
-    probes: usize,
-    events: usize,
-    diagnostics: usize,
-}
-
-impl Before {
-    fn of(global: &Global<'_>) -> Before {
-        Before {
-            probes: global.probes.len(),
-            events: global.events.len(),
-            diagnostics: global.diagnostics.len(),
-        }
-    }
-
-    fn restore(self, global: &mut Global<'_>) {
-        global.probes.truncate(self.probes);
-        global.events.truncate(self.events);
-        global.diagnostics.truncate(self.diagnostics);
-    }
-}
-
-/// What has become of a program.
-struct BuiltOne {
-    /// Its targets can share it.
-    shared: bool,
-    /// It asks for what such a program doesn't have.
-    unfit: bool,
-}
-
-/// Build one program for `targets`.
-fn build_one(
-    global: &mut Global<'_>,
-    instance: u32,
-    program: &Program<'_>,
-    targets: &[Place],
-    (part, trampoline): (SpanPart, bool),
-) -> BuiltOne {
-    let kind = match targets[0].attach {
-        AttachPoint::Begin | AttachPoint::End => ProgramKind::RawTracepoint,
-        AttachPoint::Kprobe { .. } if trampoline => ProgramKind::Tracing,
-        AttachPoint::Kprobe { .. } => ProgramKind::Kprobe,
-        AttachPoint::Fentry { .. } | AttachPoint::RawTracepoint { .. } | AttachPoint::Iter { .. } => {
-            ProgramKind::Tracing
-        }
-        AttachPoint::Tracepoint { .. } => ProgramKind::Tracepoint,
-        AttachPoint::Interval { .. }
-        | AttachPoint::Profile(_)
-        | AttachPoint::Software { .. }
-        | AttachPoint::Hardware { .. } => ProgramKind::PerfEvent,
-    };
-    let name = format!("p{}", global.probes.len());
-    let mut body = Body::new(
-        global,
-        instance,
-        &name,
-        program.provider,
-        targets,
-        (part, trampoline),
-    );
-    body.probe(program.source);
-    let built = body.finish();
-    // Features are asked for only where they matter: probing them takes time.
-    let shared = !built.per_target && (!built.uses_cookie || global.env.features().attach_cookie);
-    let targets = targets
-        .iter()
-        .map(|place| {
-            let mut attach = place.attach.clone();
-            if let AttachPoint::Kprobe { when, .. } = &mut attach {
-                match part {
-                    SpanPart::None | SpanPart::Entry => {}
-                    SpanPart::Return => *when = When::Return,
-                    SpanPart::Both => *when = When::Both,
-                }
-            }
-            if let (
-                true,
-                AttachPoint::Kprobe {
-                    func, module, when, ..
-                },
-            ) = (trampoline, &attach)
-            {
-                attach = AttachPoint::Fentry {
-                    func: func.clone(),
-                    module: module.clone(),
-                    when: *when,
-                };
-            }
-            Target {
-                attach,
-                name: place.name.clone(),
-                cookie: global.probe_name(&place.name),
-            }
-        })
-        .collect();
-    let unfit = built.unfit;
-    global.probes.push(Probe {
-        program: IrProgram {
-            name,
-            kind,
-            maps: built.maps,
-            functions: built.functions,
-        },
-        targets,
-        span: ir_span(program.span),
-        uses_cookie: built.uses_cookie,
-    });
-    BuiltOne { shared, unfit }
-}
-
 /// The parameters of a prototype: name, type, and the position of its first 64-bit word.
 pub fn parameters(types: &super::Universe<'_>, prototype: TypeId) -> Vec<(String, TypeId, u8)> {
     let Some(crate::kernel::KType::Proto { params, .. }) = types.get(prototype) else {
@@ -557,4 +358,22 @@ pub fn parameters(types: &super::Universe<'_>, prototype: TypeId) -> Vec<(String
             (name, ty, at)
         })
         .collect()
+}
+
+/// The words of the arguments of a prototype, behind which its result is.
+pub fn words(types: &super::Universe<'_>, prototype: TypeId) -> u8 {
+    parameters(types, prototype).last().map_or(0, |(_, ty, at)| {
+        let words = types.size_align(*ty).0.div_ceil(8).max(1);
+        at.saturating_add(words as u8)
+    })
+}
+
+/// The type of what a function returns, a number if it isn't one that fits a register.
+pub fn result(types: &super::Universe<'_>, prototype: TypeId) -> Ty {
+    match types.get(prototype) {
+        Some(crate::kernel::KType::Proto { returns, .. }) => Some(types.to_ty(returns)),
+        _ => None,
+    }
+    .filter(Ty::in_register)
+    .unwrap_or(Ty::I64)
 }

@@ -234,6 +234,37 @@ functions() {
 }
 check "the function's name" functions
 
+# wildcards PATTERN KIND [CONDITION]: wildcards by trampolines, which from 7.2 on are one link, see the same calls as
+# kprobes do.
+wildcards() {
+    ktrail run -q -e "kprobe:$1 /comm == \"cat\"/ { @[\"kprobe\", func] = count(); }
+        $2:$1 /comm == \"cat\" $3/ { @[\"$2\", func] = count(); }" -c 'cat /etc/hostname' >out 2>err
+    cat err
+    of '\[kprobe, ' | grep -q '^vfs_read\]: [1-9]' || { cat out; return 1; }
+    diff <(of '\[kprobe, ') <(of "\\[$2, ")
+}
+of() { sed -n "s/^@$1//p" out | sort; }
+# arguments PROBE ARGUMENT: what a read asks for and what it gets.
+arguments() { ktrail run -q -e "$1 /comm == \"cat\"/ { @[func, $2, retval] = count(); }" -c 'cat /etc/hostname'; }
+same_arguments() {
+    local one
+    one=$(arguments fexit:vfs_read args.count) && echo "$one" | grep -F '@[vfs_read, ' || return 1
+    arguments 'fexit:vfs_re*' arg2 | grep -F '@[vfs_read, ' | diff <(echo "$one" | grep .) - || return 1
+    arguments 'span:vfs_re*' arg2 | grep -F '@[vfs_read, ' | diff <(echo "$one" | grep .) -
+}
+wild='vfs_re*'
+if kernel_at_least 7.2; then
+    wild='vfs_*'
+    program() { ktrail run -d ir -e "$1:$wild { @[func, probe] = count(); }" | grep -c '^program.*tracing_multi'; }
+    for kind in fentry fexit span; do
+        check "a wildcard of $kind is one program" test "$(program $kind)" = 1
+    done
+fi
+check "a wildcard of fentry" wildcards "$wild" fentry
+check "a wildcard of fexit" wildcards "$wild" fexit
+check "a wildcard of span" wildcards "$wild" span '&& duration > 0 && duration < 1000000000'
+check "arguments and results by wildcards" same_arguments
+
 prints "an iterator" 'iter:task /args.task->pid == 1/ { printf("%d %s\n", args.task->tgid, probetype); }' <<'OUT'
 1 iter
 

@@ -18,7 +18,7 @@ use ktrail_ebpf::kernel::{Features as CodegenFeatures, RdonlyCast, Session, Spac
 use ktrail_ebpf::script::env::Trampoline;
 
 use super::Lacking;
-use super::attach::{self, Kprobe, Multi};
+use super::attach::{self, Kprobe, Multi, Target};
 use super::btf::KernelBtf;
 use super::maps::{Map, Maps, raise_limits};
 use super::program::{AttachType, LoadOptions, Program, load};
@@ -134,18 +134,7 @@ pub fn session_functions(btf: &KernelBtf) -> Option<Session> {
 /// many reasons to refuse one, and some can't attach any.
 pub fn trampoline(btf: &KernelBtf, function: TypeId) -> Trampoline {
     let attaches = |when: AttachType, session: Option<Session>| -> Option<()> {
-        let features = CodegenFeatures {
-            session,
-            ..CodegenFeatures::default()
-        };
-        let object = generate_as(ProgramKind::Tracing, &features, |b| {
-            if session.is_some() {
-                b.at_return();
-                let kept = b.kept();
-                b.keep(kept);
-            }
-            0.into()
-        })?;
+        let object = by_trampoline(ProgramKind::Tracing, session)?;
         let module = match btf.module(function) {
             "" => None,
             module => Some(super::btf::object_fd(module).ok()?),
@@ -159,9 +148,7 @@ pub fn trampoline(btf: &KernelBtf, function: TypeId) -> Trampoline {
         let program = load(&object, &Maps::default(), &options).ok()?;
         attach::tracepoint(&program).ok().map(drop)
     };
-    let sessions = btf
-        .enum_values("bpf_attach_type")
-        .is_some_and(|types| types.iter().any(|(name, _)| name == "BPF_TRACE_FSESSION"));
+    let sessions = known(btf, "BPF_TRACE_FSESSION");
     let session = sessions.then(|| session_functions(btf)).flatten();
     if let Some(session) = session
         && attaches(AttachType::TraceFsession, Some(session)).is_some()
@@ -172,6 +159,56 @@ pub fn trampoline(btf: &KernelBtf, function: TypeId) -> Trampoline {
         Some(()) => Trampoline::Pair,
         None => Trampoline::No,
     }
+}
+
+/// Whether one link attaches programs that see this moment to many functions by trampolines (7.2+). Tries it with a function
+/// that every kernel has.
+pub fn trampolines(btf: &KernelBtf, when: Multi) -> bool {
+    let try_it = || -> Option<()> {
+        known(btf, "BPF_TRACE_FENTRY_MULTI").then_some(())?;
+        let session = match when {
+            Multi::Session => Some(session_functions(btf)?),
+            Multi::Entry | Multi::Return => None,
+        };
+        let object = by_trampoline(ProgramKind::TracingMulti, session)?;
+        let options = LoadOptions {
+            attach_type: Some(when.tracing()),
+            ..LoadOptions::default()
+        };
+        let program = load(&object, &Maps::default(), &options).ok()?;
+        // Called when the machine goes down: neither hot nor ever inlined.
+        let names = ["kernel_restart_prepare", "kernel_power_off"];
+        let functions = names.iter().filter_map(|name| btf.function(Some(""), name));
+        let mut targets = functions.map(|function| Target {
+            addr: function.id.into(),
+            cookie: 0,
+        });
+        targets.find_map(|target| attach::tracing_multi(&program, &[target], when).ok())?;
+        Some(())
+    };
+    try_it().is_some()
+}
+
+/// A program for trampolines that does nothing, and that with the functions of a session if it is one.
+fn by_trampoline(kind: ProgramKind, session: Option<Session>) -> Option<Object> {
+    let features = CodegenFeatures {
+        session,
+        ..CodegenFeatures::default()
+    };
+    generate_as(kind, &features, |b| {
+        if session.is_some() {
+            b.at_return();
+            let kept = b.kept();
+            b.keep(kept);
+        }
+        0.into()
+    })
+}
+
+/// Whether the kernel's types have such a way to attach.
+fn known(btf: &KernelBtf, attach_type: &str) -> bool {
+    let types = btf.enum_values("bpf_attach_type").unwrap_or_default();
+    types.iter().any(|(name, _)| name == attach_type)
 }
 
 /// What every use of ktrail needs.
@@ -362,15 +399,12 @@ fn long_loop(b: &mut Builder) -> Operand {
 ///
 /// A link to no function at all is refused either way: with EOPNOTSUPP where fprobe was left out.
 fn kprobe_multi(btf: &KernelBtf, features: &CodegenFeatures) -> Result<(), Lacking> {
-    let known = btf
-        .enum_values("bpf_attach_type")
-        .is_some_and(|types| types.iter().any(|(name, _)| name == "BPF_TRACE_KPROBE_MULTI"));
     let lacking = |why: String| Lacking {
         what: "this kernel can't attach to many functions at once (kprobe-multi)".into(),
         why,
         fix: "use Linux 5.18 or newer with CONFIG_FPROBE=y, or --backend kprobe".into(),
     };
-    if !known {
+    if !known(btf, "BPF_TRACE_KPROBE_MULTI") {
         return Err(lacking("it came with Linux 5.18".into()));
     }
     let program = empty(features, Multi::Entry).map_err(lacking)?;
@@ -385,15 +419,12 @@ fn kprobe_multi(btf: &KernelBtf, features: &CodegenFeatures) -> Result<(), Lacki
 
 /// Whether the kernel knows tracing-multi. Only attaching proves it.
 fn tracing_multi(btf: &KernelBtf) -> Result<(), Lacking> {
-    let known = btf
-        .enum_values("bpf_attach_type")
-        .is_some_and(|types| types.iter().any(|(name, _)| name == "BPF_TRACE_FENTRY_MULTI"));
     let lacking = |why: String| Lacking {
         what: "this kernel can't attach to many functions at once by trampolines (tracing-multi)".into(),
         why,
         fix: "use Linux 7.2 or newer, or --backend kprobe-multi".into(),
     };
-    if !known {
+    if !known(btf, "BPF_TRACE_FENTRY_MULTI") {
         return Err(lacking("it came with Linux 7.2".into()));
     }
     // Such programs must return 0.
@@ -425,10 +456,7 @@ pub fn prove_kprobe_multi(features: &CodegenFeatures, when: Multi) -> Result<(),
 fn empty(features: &CodegenFeatures, when: Multi) -> Result<Program, String> {
     let object = generate(features, |_| 0.into()).ok_or("no program could be generated")?;
     let options = LoadOptions {
-        attach_type: Some(match when {
-            Multi::Entry | Multi::Return => AttachType::TraceKprobeMulti,
-            Multi::Session => AttachType::TraceKprobeSession,
-        }),
+        attach_type: Some(when.kprobe()),
         ..LoadOptions::default()
     };
     load(&object, &Maps::default(), &options).map_err(|e| e.error.to_string())

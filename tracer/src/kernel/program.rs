@@ -33,8 +33,12 @@ pub enum AttachType {
     TraceKprobeSession = 56,
     /// A function's entry and return together by trampoline (7.0+).
     TraceFsession = 58,
-    /// Many functions by trampoline (7.2+).
+    /// Many functions' entries by trampolines (7.2+).
     TraceFentryMulti = 59,
+    /// Many functions' returns by trampolines (7.2+).
+    TraceFexitMulti = 60,
+    /// Entry and return of many functions together by trampolines (7.2+).
+    TraceFsessionMulti = 61,
 }
 
 /// What loading is told beside the program.

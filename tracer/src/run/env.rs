@@ -4,15 +4,17 @@
 //! never the list of functions.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 
 use ktrail_ebpf::kernel::{Features as CodegenFeatures, KType, Session, Space, TypeId, Types};
 use ktrail_ebpf::script::env::{For, FunctionName, ScriptEnv, TracepointField, Trampoline};
+use ktrail_ebpf::script::output::When;
 
 use super::names::LazySymbols;
 use super::pattern::Pattern;
 use crate::kernel::Lacking;
+use crate::kernel::attach::Multi;
 use crate::kernel::btf::KernelBtf;
 use crate::kernel::features::{self, Features};
 use crate::kernel::locate;
@@ -29,6 +31,10 @@ pub struct MachineEnv {
     session: OnceCell<Option<Session>>,
     /// What trampolines can do with functions, which is tried.
     trampolines: RefCell<BTreeMap<FunctionName, Trampoline>>,
+    /// Whether one link of trampolines can serve many functions, by the moment that programs see.
+    tracing_multi: [OnceCell<bool>; 3],
+    /// Functions that a wildcard found in several places.
+    repeated: RefCell<BTreeSet<FunctionName>>,
     symbols: LazySymbols,
     /// Names of functions that can be traced, with their modules.
     functions: OnceCell<Vec<FunctionName>>,
@@ -102,6 +108,8 @@ impl MachineEnv {
             codegen: OnceCell::new(),
             session: OnceCell::new(),
             trampolines: RefCell::default(),
+            tracing_multi: Default::default(),
+            repeated: RefCell::default(),
             symbols: LazySymbols::default(),
             functions: OnceCell::new(),
             only_pid,
@@ -285,7 +293,13 @@ impl ScriptEnv for MachineEnv {
             .cloned()
             .collect();
         found.sort_unstable();
-        found.dedup();
+        found.dedup_by(|later, first| {
+            let same = later == first;
+            if same {
+                self.repeated.borrow_mut().insert(first.clone());
+            }
+            same
+        });
         if purpose == For::Fentry {
             let typed = self.types.btf().map(KernelBtf::functions).unwrap_or_default();
             found.retain(|f| {
@@ -440,6 +454,22 @@ impl ScriptEnv for MachineEnv {
         const FIRST: u64 = 0xefff_fffc;
         let own = std::fs::metadata("/proc/self/ns/pid").ok()?;
         (own.ino() != FIRST).then(|| (own.dev(), own.ino()))
+    }
+
+    fn tracing_multi(&self, function: &FunctionName, when: When) -> bool {
+        let Ok(btf) = self.types.btf() else {
+            return false;
+        };
+        let (cell, when) = match when {
+            When::Entry => (&self.tracing_multi[0], Multi::Entry),
+            When::Return => (&self.tracing_multi[1], Multi::Return),
+            When::Both => (&self.tracing_multi[2], Multi::Session),
+        };
+        *cell.get_or_init(|| features::trampolines(btf, when))
+            // Functions are named by their numbers in the kernel's own types, which has one for all of a name.
+            && function.module.is_none()
+            && !self.repeated.borrow().contains(function)
+            && (btf.function(Some("vmlinux"), &function.name)).is_some_and(|id| btf.trampoline(id))
     }
 
     fn only_pid(&self) -> Option<u32> {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, anyhow};
 use ktrail_ebpf::codegen::{self, Object, Options, PacketAccess};
+use ktrail_ebpf::ir::{ProgramKind, Span};
 use ktrail_ebpf::kernel::Features as CodegenFeatures;
 use ktrail_ebpf::script::output::{
     AttachPoint, Compiled, Missing, Period, Probe, STATE, STATE_EXITING, STATE_SIZE, Target, When,
@@ -217,12 +218,13 @@ impl Loaded {
             loaded: self,
             env,
             addresses: HashMap::new(),
+            outcomes: vec![],
         };
         attacher.resolve(&waiting)?;
         for Waiting { probe, object } in &waiting {
             attacher.probe(probe, object)?;
         }
-        Ok(())
+        attacher.judge()
     }
 
     /// Run the iterators, each over everything that there is.
@@ -265,6 +267,17 @@ struct Attacher<'a> {
     env: &'a MachineEnv,
     /// Functions' addresses by name, with their modules (empty: the kernel itself).
     addresses: HashMap<String, Vec<(String, u64)>>,
+    outcomes: Vec<Outcome>,
+}
+
+/// What became of an attach point's targets, which may have several programs, at one moment of a call.
+struct Outcome {
+    point: Span,
+    when: Option<When>,
+    attached: usize,
+    all: usize,
+    /// Why the first of those that aren't attached is not.
+    first: Option<anyhow::Error>,
 }
 
 impl Attacher<'_> {
@@ -296,6 +309,9 @@ impl Attacher<'_> {
     fn probe(&mut self, probe: &Probe, object: &Object) -> anyhow::Result<()> {
         match &probe.targets[0].attach {
             AttachPoint::Kprobe { .. } => self.kprobes(probe, object),
+            AttachPoint::Fentry { when, .. } if probe.program.kind == ProgramKind::TracingMulti => {
+                self.trampolines(probe, object, multi_of(*when))
+            }
             AttachPoint::Fentry { when, .. } => {
                 let when = match when {
                     When::Entry => AttachType::TraceFentry,
@@ -323,8 +339,7 @@ impl Attacher<'_> {
         }
     }
 
-    /// Attach a probe's targets one by one. If some of many can't be, they are counted; if none can, that is an
-    /// error.
+    /// Attach a probe's targets one by one.
     fn each(
         &mut self,
         probe: &Probe,
@@ -341,34 +356,58 @@ impl Attacher<'_> {
                 Err(error) => refused.push(error.context(format!("can't attach {}", target.name))),
             }
         }
-        self.keep(probe, attached, refused)
+        self.keep(probe, attached, refused);
+        Ok(())
     }
 
-    fn keep(&mut self, probe: &Probe, attached: Attached, refused: Vec<anyhow::Error>) -> anyhow::Result<()> {
-        let (some, all) = (attached.count, probe.targets.len());
-        self.loaded.count += some;
+    fn keep(&mut self, probe: &Probe, attached: Attached, refused: Vec<anyhow::Error>) {
+        let when = match probe.targets[0].attach {
+            AttachPoint::Kprobe { when, .. } | AttachPoint::Fentry { when, .. } => Some(when),
+            _ => None,
+        };
+        let same = |o: &&mut Outcome| (o.point, o.when) == (probe.span, when);
+        if self.outcomes.iter_mut().find(same).is_none() {
+            self.outcomes.push(Outcome {
+                point: probe.span,
+                when,
+                attached: 0,
+                all: 0,
+                first: None,
+            });
+        }
+        if let Some(outcome) = self.outcomes.iter_mut().find(same) {
+            outcome.attached += attached.count;
+            outcome.all += probe.targets.len();
+            outcome.first = outcome.first.take().or(refused.into_iter().next());
+        }
+        self.loaded.count += attached.count;
         // An iterator's link is kept elsewhere.
         if !attached.links.is_empty() {
             self.loaded.attached.push(attached);
         }
-        match refused.into_iter().next() {
-            Some(error) if some == 0 => match self.loaded.missing {
-                Missing::Error => Err(error),
-                Missing::Warn => {
-                    self.loaded.notes.push(format!("{error:#}"));
-                    Ok(())
+    }
+
+    /// If some of an attach point's targets couldn't be attached, say how many; if none could, that is an error.
+    fn judge(self) -> anyhow::Result<()> {
+        for Outcome {
+            attached, all, first, ..
+        } in self.outcomes
+        {
+            match first {
+                Some(error) if attached == 0 => match self.loaded.missing {
+                    Missing::Error => return Err(error),
+                    Missing::Warn => self.loaded.notes.push(format!("{error:#}")),
+                    Missing::Ignore => {}
+                },
+                Some(error) => {
+                    let missing = all.saturating_sub(attached);
+                    let note = format!("{missing} of {all} not attached; the first: {error:#}");
+                    self.loaded.notes.push(note);
                 }
-                Missing::Ignore => Ok(()),
-            },
-            Some(error) => {
-                let missing = all.saturating_sub(some);
-                self.loaded
-                    .notes
-                    .push(format!("{missing} of {all} not attached; the first: {error:#}"));
-                Ok(())
+                None => {}
             }
-            None => Ok(()),
         }
+        Ok(())
     }
 
     fn kprobes(&mut self, probe: &Probe, object: &Object) -> anyhow::Result<()> {
@@ -417,7 +456,46 @@ impl Attacher<'_> {
             count: count.min(attached.count),
             ..attached
         };
-        self.keep(probe, attached, refused)
+        self.keep(probe, attached, refused);
+        Ok(())
+    }
+
+    /// One link by trampolines for all of a probe's functions.
+    fn trampolines(&mut self, probe: &Probe, object: &Object, when: Multi) -> anyhow::Result<()> {
+        let types = self.env.machine_types().btf()?;
+        let number = |target: &Target| match &target.attach {
+            AttachPoint::Fentry { func, .. } => types.function(Some("vmlinux"), func),
+            _ => None,
+        };
+        let mut names: HashMap<u64, &str> = HashMap::new();
+        let mut points = Vec::new();
+        for target in &probe.targets {
+            let id = number(target).with_context(|| format!("the kernel's BTF has no {}", target.name))?;
+            names.insert(id.id.into(), target.name.as_str());
+            points.push(attach::Target {
+                addr: id.id.into(),
+                cookie: target.cookie,
+            });
+        }
+        let options = LoadOptions {
+            attach_type: Some(when.tracing()),
+            ..LoadOptions::default()
+        };
+        let program = self.loaded.load(object, &options)?;
+        let why = |error: anyhow::Error, target: attach::Target| {
+            let name = names.get(&target.addr).copied().unwrap_or_default();
+            error.context(format!("can't attach {name}"))
+        };
+        let (attached, refused) = match attach::tracing_multi(&program, &points, when) {
+            Ok(attached) => {
+                let refused = attached.refused.iter();
+                let refused = refused.map(|r| why(r.error.into(), r.target)).collect();
+                (attached, refused)
+            }
+            Err(error) => (Attached::default(), vec![why(error.into(), points[0])]),
+        };
+        self.keep(probe, attached, refused);
+        Ok(())
     }
 
     fn name_of(&self, addr: u64) -> String {
@@ -435,13 +513,9 @@ impl Attacher<'_> {
     ) -> anyhow::Result<Attached> {
         let features = self.env.machine_features()?;
         let multi = features.kprobe_multi.is_ok() && !offsets;
-        let (kind, when) = match moment {
-            When::Entry => (AttachType::TraceKprobeMulti, Multi::Entry),
-            When::Return => (AttachType::TraceKprobeMulti, Multi::Return),
-            When::Both => (AttachType::TraceKprobeSession, Multi::Session),
-        };
+        let when = multi_of(moment);
         let options = LoadOptions {
-            attach_type: Some(kind),
+            attach_type: Some(when.kprobe()),
             ..LoadOptions::default()
         };
         if moment == When::Both {
@@ -505,6 +579,15 @@ impl Attacher<'_> {
             ..LoadOptions::default()
         };
         Ok(self.loaded.load(object, &options)?)
+    }
+}
+
+/// The moment of a call that programs of a link see.
+fn multi_of(when: When) -> Multi {
+    match when {
+        When::Entry => Multi::Entry,
+        When::Return => Multi::Return,
+        When::Both => Multi::Session,
     }
 }
 

@@ -128,6 +128,10 @@ fn rows(kernel: Kernel, options: &Options) -> Vec<String> {
         // Older ones, attaching one by one, have it in `ready` of the rows above.
         rows.push("script:wildcard".to_owned());
     }
+    if kernel == Kernel::V7 {
+        // Others load a program a function.
+        rows.extend(["script:fentry-wildcard", "script:span-wildcard"].map(str::to_owned));
+    }
     // The hooks stay for what follows.
     rows.extend(["script:hooks", "script:nf_latency"].map(str::to_owned));
     if !options.rows.is_empty() {

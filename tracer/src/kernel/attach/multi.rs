@@ -1,4 +1,5 @@
-//! kprobe-multi: one link for many functions, by fprobe (`CONFIG_FPROBE`, 5.18+).
+//! kprobe-multi: one link for many functions, by fprobe (`CONFIG_FPROBE`, 5.18+). And what it has in common with
+//! tracing-multi.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -10,13 +11,31 @@ use crate::kernel::sys::{self, Command, LinkKprobeMulti, SysError, addr_of};
 /// Which moment of a call the program sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Multi {
-    /// The entry. The program is loaded with [`AttachType::TraceKprobeMulti`].
+    /// The entry.
     Entry,
-    /// The return. The program is loaded with [`AttachType::TraceKprobeMulti`].
+    /// The return.
     Return,
-    /// Both, and the entry decides whether it wants the return (6.10+). The program is loaded with
-    /// [`AttachType::TraceKprobeSession`].
+    /// Both. In a kprobe session (6.10+) the entry decides whether it wants the return.
     Session,
+}
+
+impl Multi {
+    /// What a program for [`kprobe_multi`] is loaded with.
+    pub fn kprobe(self) -> AttachType {
+        match self {
+            Multi::Entry | Multi::Return => AttachType::TraceKprobeMulti,
+            Multi::Session => AttachType::TraceKprobeSession,
+        }
+    }
+
+    /// What a program for [`super::tracing_multi`] is loaded with.
+    pub fn tracing(self) -> AttachType {
+        match self {
+            Multi::Entry => AttachType::TraceFentryMulti,
+            Multi::Return => AttachType::TraceFexitMulti,
+            Multi::Session => AttachType::TraceFsessionMulti,
+        }
+    }
 }
 
 /// Attach a program to many functions at once.
@@ -69,14 +88,13 @@ pub(super) fn halves(
 impl Multi {
     fn attr(self, program: BorrowedFd<'_>) -> LinkKprobeMulti {
         const BPF_F_KPROBE_MULTI_RETURN: u32 = 1;
-        let (attach_type, multi_flags) = match self {
-            Multi::Entry => (AttachType::TraceKprobeMulti, 0),
-            Multi::Return => (AttachType::TraceKprobeMulti, BPF_F_KPROBE_MULTI_RETURN),
-            Multi::Session => (AttachType::TraceKprobeSession, 0),
+        let multi_flags = match self {
+            Multi::Return => BPF_F_KPROBE_MULTI_RETURN,
+            Multi::Entry | Multi::Session => 0,
         };
         LinkKprobeMulti {
             prog_fd: program.as_raw_fd() as u32,
-            attach_type: attach_type as u32,
+            attach_type: self.kprobe() as u32,
             multi_flags,
             ..LinkKprobeMulti::default()
         }

@@ -164,7 +164,6 @@ impl<'a> Classifier<'a> {
             _ => None,
         });
         let (position, indirection, constant) = direct.or(within)?;
-        let plain = view.params(id)?.all(|param| registers(view, param) > 0);
         let before: u8 = params.take(position).map(|p| registers(view, p)).sum();
         Some(SkbProto {
             position: position as u8,
@@ -172,9 +171,20 @@ impl<'a> Classifier<'a> {
             indirection,
             constant,
             params: count as u8,
-            trampoline: !variadic && count <= MOST && plain && !returns_struct(view, id),
+            trampoline: trampoline(view, id),
         })
     }
+}
+
+/// Whether the kernel's trampolines can serve functions of a prototype: it is not variadic, has no more than 12 parameters,
+/// none of them a large struct, and returns none.
+pub(super) fn trampoline(view: View<'_>, id: u32) -> bool {
+    let Some(mut params) = view.params(id) else {
+        return false;
+    };
+    // An ellipsis is a last parameter without a type.
+    let plain = |param| param != 0 && registers(view, param) > 0;
+    params.len() <= MOST && params.all(plain) && !returns_struct(view, id)
 }
 
 /// Whether what a prototype returns is a struct or a union.

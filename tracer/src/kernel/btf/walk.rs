@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use ktrail_ebpf::kernel::{KType, Space, TypeId, Types};
 
 use super::KernelBtf;
+use super::census;
 use super::index::Functions;
 use super::raw::kind;
 
@@ -36,6 +37,16 @@ impl KernelBtf {
         let module = if module == "vmlinux" { "" } else { module };
         let object = self.objects.iter().position(|o| o.name == module)?;
         self.function_in(self.function_index(), object, name)
+    }
+
+    /// Whether the kernel's trampolines can serve a function, as far as its prototype tells.
+    pub fn trampoline(&self, function: TypeId) -> bool {
+        let Some(object) = self.objects.get(function.object as usize) else {
+            return false;
+        };
+        let view = self.view(object);
+        let header = view.header(function.id).filter(|h| h.kind == kind::FUNC);
+        header.is_some_and(|h| census::trampoline(view, h.size_or_type))
     }
 
     /// An object's function, by the index if there is one.

@@ -331,7 +331,7 @@ impl<'a> Starting<'a> {
         if !by_id.is_empty() {
             let options = LoadOptions::default();
             let program = self.load(ProgramKind::TracingMulti, group, Place::Cookie, &options)?;
-            let attached = attach::tracing_multi(&program, &by_id)?;
+            let attached = attach::tracing_multi(&program, &by_id, Multi::Entry)?;
             // What trampolines can't serve, fprobe can.
             for Refused { target, .. } in &attached.refused {
                 if let Site::Function { addr, .. } = self.sites[target.cookie as u32 as usize] {

@@ -248,9 +248,9 @@ of() { sed -n "s/^@$1//p" out | sort; }
 arguments() { ktrail run -q -e "$1 /comm == \"cat\"/ { @[func, $2, retval] = count(); }" -c 'cat /etc/hostname'; }
 same_arguments() {
     local one
-    one=$(arguments fexit:vfs_read args.count) && echo "$one" | grep -F '@[vfs_read, ' || return 1
-    arguments 'fexit:vfs_re*' arg2 | grep -F '@[vfs_read, ' | diff <(echo "$one" | grep .) - || return 1
-    arguments 'span:vfs_re*' arg2 | grep -F '@[vfs_read, ' | diff <(echo "$one" | grep .) -
+    one=$(arguments fexit:vfs_read args.count | grep -F '@[vfs_read, ') || return 1
+    arguments 'fexit:vfs_re*' arg2 | grep -F '@[vfs_read, ' | diff <(echo "$one") - || return 1
+    arguments 'span:vfs_re*' arg2 | grep -F '@[vfs_read, ' | diff <(echo "$one") -
 }
 wild='vfs_re*'
 if kernel_at_least 7.2; then

@@ -53,6 +53,7 @@ fn right_scripts_have_their_trees() {
     assert!(found.len() >= 10, "only {} scripts", found.len());
     let options = ParseOptions {
         positional: vec!["80".to_string()],
+        ..ParseOptions::default()
     };
     for (path, text) in found {
         let (script, diagnostics) = parse(&text, &options);
@@ -309,4 +310,34 @@ fn any_text_is_survived() {
         };
         survives(&text);
     }
+}
+
+#[test]
+fn imported_files_are_understood_each_for_itself() {
+    let own = "import \"other.bt\";\n#define LIMIT 1\nBEGIN { print(half(LIMIT)); }\n#ifdef NEVER\n";
+    let other = "#!/usr/bin/env ktrail\nmacro half(x) { x / 2 }\nEND { print(LIMIT); /* open";
+    let text = format!("{own}{other}");
+    assert_eq!(
+        ktrail_ebpf::script::imports(own)
+            .iter()
+            .map(|i| &i.path[..])
+            .collect::<Vec<_>>(),
+        ["other.bt"]
+    );
+    let options = ParseOptions {
+        imported: vec![own.len()],
+        ..ParseOptions::default()
+    };
+    let (script, diagnostics) = parse(&text, &options);
+    // A condition that is left open hides nothing of the other file.
+    let messages: Vec<_> = diagnostics
+        .iter()
+        .map(|d| (d.span.start as usize, &d.message[..]))
+        .collect();
+    assert_eq!(script.macros.len(), 1);
+    assert!(
+        messages.contains(&(own.len() + other.find("/*").unwrap(), "this comment never ends")),
+        "{messages:?}"
+    );
+    assert!(messages.iter().any(|(at, _)| *at < own.len()), "{messages:?}");
 }

@@ -420,3 +420,65 @@ fn an_assertion_that_fails_ends_the_run_with_an_error() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("ERROR: assert failed: no such cpu"), "{stderr}");
 }
+
+#[test]
+fn scripts_import_others_once_and_errors_name_the_file() {
+    or_skip!("scripts_import_others_once_and_errors_name_the_file");
+    let folder = std::env::temp_dir().join(format!("ktrail-import-{}", std::process::id()));
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let main = write(
+        "main.bt",
+        "import \"lib/one.bt\"; import \"lib/two.probe\";\nBEGIN { printf(\"%d %d\\n\", one(), two()); exit(); }\n",
+    );
+    // Beside itself, in a circle, and each once.
+    write("lib/one.bt", "import \"two.probe\";\nmacro one() { two() - 1 }\n");
+    write(
+        "lib/two.probe",
+        "#!/usr/bin/env -S ktrail run\nimport \"../main.bt\"; import \"one.bt\";\nfn two() : int64 { return 2; }\n",
+    );
+    let output = run(&["-q", &main]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 2\n\n\n");
+
+    write("lib/two.probe", "\nfn two() : int64 { return tw(); }\n");
+    let output = run(&["-q", &main]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("lib/two.probe:2:27-29: ERROR: "), "{stderr}");
+    assert!(
+        stderr.contains("fn two() : int64 { return tw(); }\n                          ~~\n"),
+        "{stderr}"
+    );
+
+    let main = write(
+        "wrong.bt",
+        "import \"no.bt\";\nimport \"lib\";\nimport \"a.h\";\nBEGIN { exit(); }\n",
+    );
+    write("a.h", "int x;\n");
+    let output = run(&["-q", &main]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    for expected in [
+        "wrong.bt:1:1-15: ERROR: can't import ",
+        "No such file",
+        "wrong.bt:2:1-13: ERROR: can't import ",
+        "it is not a file",
+        "only .bt and .probe files can be imported",
+    ] {
+        assert!(stderr.contains(expected), "{expected}:\n{stderr}");
+    }
+
+    let main = write("open.bt", "import \"lib/one.bt\";\nBEGIN { exit(); }\n");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(folder.join("lib"), open).expect("set");
+    let output = run(&["-q", &main]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("everybody can write into "), "{stderr}");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}

@@ -56,8 +56,19 @@ pub struct Script {
     pub probes: Vec<Probe>,
     /// `experiment { … }` blocks, unparsed.
     pub experiments: Vec<RawBlock>,
+    /// The files that it imports, which are part of it already.
+    pub imports: Vec<Import>,
     /// One more than the largest [`Expr::id`].
     pub expressions: u32,
+}
+
+/// `import "FILE";`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The file, as it is written.
+    pub path: String,
+    /// The place.
+    pub span: Span,
 }
 
 /// `KEY = VALUE` in the config block.

@@ -35,6 +35,14 @@ const MAX_DIAGNOSTICS: usize = 50;
 pub struct ParseOptions {
     /// `$1`, `$2` and so on.
     pub positional: Vec<String>,
+    /// Where in the text the files begin that are [imported](imports): they stand behind the script itself, and each
+    /// is understood for itself, with `#define`s and comments of its own.
+    pub imported: Vec<usize>,
+}
+
+/// The files that `text` imports, in their order. What else is wrong with it is [`parse`]'s to say.
+pub fn imports(text: &str) -> Vec<ast::Import> {
+    syntax::parse(text, &ParseOptions::default()).0.imports
 }
 
 /// The script that `text` says, with macros expanded, and everything that is wrong with it. If one of the

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use ktrail_ebpf::kernel::Features as CodegenFeatures;
 use ktrail_ebpf::script::output::Compiled;
-use ktrail_ebpf::script::{self, Diagnostic, ParseOptions, render_all};
+use ktrail_ebpf::script::{self, Diagnostic, ParseOptions};
 
 use super::Usage;
 use crate::experiment::parameters::Refusal;
@@ -22,6 +22,7 @@ use crate::run::decode::Decoder;
 use crate::run::env::MachineEnv;
 use crate::run::events::{Actor, Source};
 use crate::run::format::{Output, OutputFormat};
+use crate::run::imports;
 use crate::run::list;
 use crate::run::load::{self, Loaded};
 use crate::run::names::MachineNames;
@@ -134,12 +135,23 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         list::print(out, &MachineEnv::new(None), pattern, verbose)?;
         return Ok(0);
     }
-    let (source, words) = script_text(args)?;
+    let (mut source, words) = script_text(args)?;
+    let mut refused_imports = Vec::new();
+    imports::resolve(&mut source, &mut refused_imports);
     let parameters = Parameters::new(words);
     let options = ParseOptions {
         positional: parameters.positional.clone(),
+        imported: source.imported.iter().map(|(start, _)| *start).collect(),
     };
-    let (script, diagnostics) = script::parse(&source.text, &options);
+    let (script, mut diagnostics) = script::parse(&source.text, &options);
+    diagnostics.append(&mut refused_imports);
+    // What an experiment reads and writes goes by the name of its own script.
+    let first = source
+        .imported
+        .first()
+        .map_or(source.text.len(), |(start, _)| *start);
+    let foreign = script.experiments.iter().find(|e| e.span.start as usize >= first);
+    diagnostics.extend(foreign.map(|e| Diagnostic::error(e.span, "an experiment can't be imported")));
     let unwarned = args.quiet || args.no_warnings;
     if !report(&diagnostics, &source, unwarned) {
         return Ok(2);
@@ -247,6 +259,7 @@ fn script_text(args: &Args) -> anyhow::Result<(Source, Vec<String>)> {
         let source = Source {
             name: "stdin".into(),
             text: text.clone(),
+            imported: vec![],
         };
         return Ok((source, args.words.clone()));
     }
@@ -271,6 +284,7 @@ fn script_text(args: &Args) -> anyhow::Result<(Source, Vec<String>)> {
     let source = Source {
         name: name.into(),
         text,
+        imported: vec![],
     };
     Ok((source, rest.to_vec()))
 }
@@ -325,12 +339,11 @@ fn unknown_options(parameters: &Parameters, compiled: &Compiled) -> anyhow::Resu
 
 /// Show what is wrong; true if nothing of it is an error.
 fn report(diagnostics: &[Diagnostic], source: &Source, quiet: bool) -> bool {
-    let shown: Vec<Diagnostic> = diagnostics
-        .iter()
-        .filter(|d| d.is_error() || !quiet)
-        .cloned()
-        .collect();
-    eprint!("{}", render_all(&shown, &source.name, &source.text));
+    let mut shown: Vec<&Diagnostic> = diagnostics.iter().filter(|d| d.is_error() || !quiet).collect();
+    shown.sort_by_key(|d| (d.span.start, d.span.end));
+    for diagnostic in shown {
+        eprint!("{}", source.render(diagnostic));
+    }
     !diagnostics.iter().any(Diagnostic::is_error)
 }
 

@@ -23,28 +23,55 @@ use crate::kernel::time::WallClock;
 pub struct Source {
     /// The file's name; `stdin` for a program on the command line.
     pub name: String,
-    /// The text.
+    /// The text, and behind it that of the files it imports.
     pub text: String,
+    /// The files it imports: where in the text each begins, and its name.
+    pub imported: Vec<(usize, String)>,
 }
 
 impl Source {
     /// A warning at a place in it.
     pub fn warning(&self, span: Span, message: &str) -> String {
-        Diagnostic::warning(place(span), message).render(&self.name, &self.text)
+        self.render(&Diagnostic::warning(place(span), message))
     }
 
-    /// The line and the column of a place in it, counted from 1.
-    pub fn position(&self, span: Span) -> (usize, usize) {
-        let end = (span.start as usize).min(self.text.len());
-        let before = &self.text.as_bytes()[..end];
+    /// The file that a place is in, and the line and the column there, counted from 1.
+    pub fn position(&self, span: Span) -> (&str, (usize, usize)) {
+        let (name, text, start) = self.file(place(span));
+        let end = (span.start as usize - start).min(text.len());
+        let before = &text.as_bytes()[..end];
         let line = before.iter().filter(|b| **b == b'\n').count() + 1;
         let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-        (line, end - start + 1)
+        (name, (line, end - start + 1))
     }
 
     /// An error at a place in it.
     pub fn error(&self, span: Span, message: &str) -> String {
-        Diagnostic::error(place(span), message).render(&self.name, &self.text)
+        self.render(&Diagnostic::error(place(span), message))
+    }
+
+    /// The file that a place is in: its name, its text, and where in the whole text that begins.
+    fn file(&self, span: ast::Span) -> (&str, &str, usize) {
+        let at = span.start as usize;
+        let next = self.imported.partition_point(|(start, _)| *start <= at);
+        let end = self
+            .imported
+            .get(next)
+            .map_or(self.text.len(), |(start, _)| *start);
+        let (start, name) = match next.checked_sub(1) {
+            Some(file) => (self.imported[file].0, &self.imported[file].1),
+            None => (0, &self.name),
+        };
+        (name, &self.text[start..end], start)
+    }
+
+    /// What is wrong, with its place in the file where it stands.
+    pub fn render(&self, diagnostic: &Diagnostic) -> String {
+        let (name, text, start) = self.file(diagnostic.span);
+        let mut diagnostic = diagnostic.clone();
+        diagnostic.span.start -= start as u32;
+        diagnostic.span.end -= start as u32;
+        diagnostic.render(name, text)
     }
 }
 
@@ -269,8 +296,8 @@ impl<W: Write> Actor<'_, W> {
                 } else {
                     "warnf"
                 };
-                let place = self.source.position(span);
-                self.out.message(kind, text, &self.source.name, place)?;
+                let (file, place) = self.source.position(span);
+                self.out.message(kind, text, file, place)?;
             }
             Stream::Error => eprint!("{}", self.source.error(span, &line())),
             Stream::Warning => eprint!("{}", self.source.warning(span, &line())),

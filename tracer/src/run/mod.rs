@@ -4,6 +4,7 @@ pub mod decode;
 pub mod env;
 pub mod events;
 pub mod format;
+pub mod imports;
 pub mod list;
 pub mod load;
 pub mod names;

@@ -170,11 +170,15 @@ impl Parser<'_> {
 
     fn import(&mut self) -> Parsed<()> {
         let start = self.take().span;
+        let Tok::String(path) = self.peek().clone() else {
+            return self.unexpected("the file's name in quotes");
+        };
         let span = start.to(self.take().span);
-        self.eat(";");
-        let error = Diagnostic::error(span, "scripts can't import files");
-        self.diagnostics
-            .push(error.hint("put macros and functions into the script itself"));
+        let path = String::from_utf8_lossy(&path).into_owned();
+        self.script.imports.push(Import { path, span });
+        if !self.eat(";") {
+            return self.unexpected("';' after the import");
+        }
         Ok(())
     }
 

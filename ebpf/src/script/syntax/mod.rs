@@ -5,6 +5,7 @@
 //! no text can exhaust stack, memory or time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 
 use super::ast::{Expr, ExprKind, Script, Span, Type, TypeKind, TypeOrExpr};
 use super::{Diagnostic, MAX_TEXT, ParseOptions};
@@ -78,15 +79,13 @@ pub(super) fn parse(text: &str, options: &ParseOptions) -> (Script, Vec<Diagnost
             vec![Diagnostic::error(Span::default(), message)],
         );
     }
-    let mut source = preprocess::preprocess(text);
-    let diagnostics = std::mem::take(&mut source.diagnostics);
     let mut parser = Parser {
-        source,
+        source: preprocess::preprocess("", 0),
         options,
         at: 0,
         queue: VecDeque::new(),
         last: Span::default(),
-        diagnostics,
+        diagnostics: Vec::new(),
         depth: 0,
         heights: Vec::new(),
         tallest: 0,
@@ -96,7 +95,11 @@ pub(super) fn parse(text: &str, options: &ParseOptions) -> (Script, Vec<Diagnost
         constants: HashMap::new(),
         script: Script::default(),
     };
-    parser.script();
+    let starts = std::iter::once(0).chain(options.imported.iter().copied());
+    let ends = options.imported.iter().copied().chain([text.len()]);
+    for (start, end) in starts.zip(ends) {
+        parser.file(text, start..end);
+    }
     parser.script.expressions = parser.heights.len() as u32;
     (parser.script, parser.diagnostics)
 }
@@ -111,6 +114,21 @@ struct Saved {
 }
 
 impl Parser<'_> {
+    /// One of the script's files, which stands at `range`.
+    fn file(&mut self, text: &str, range: Range<usize>) {
+        let Some(own) = text.get(range.clone()) else {
+            return;
+        };
+        // Behind blanks, so that places stay what they are.
+        let padded = " ".repeat(range.start) + own;
+        self.source = preprocess::preprocess(&padded, range.start);
+        self.diagnostics.append(&mut self.source.diagnostics);
+        self.at = range.start;
+        self.queue.clear();
+        self.last = Span::new(range.start, range.start);
+        self.script();
+    }
+
     /// Makes sure that `count` tokens are in the queue.
     fn fill(&mut self, count: usize) {
         while self.queue.len() < count {

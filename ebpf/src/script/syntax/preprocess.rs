@@ -63,8 +63,8 @@ struct Preprocessor<'a> {
     included: bool,
 }
 
-/// Takes comments and directives out of `text`.
-pub(super) fn preprocess(text: &str) -> Preprocessed {
+/// Takes comments and directives out of `text`, which begins at `start`, behind blanks.
+pub(super) fn preprocess(text: &str, start: usize) -> Preprocessed {
     let mut state = Preprocessor {
         text,
         out: Preprocessed {
@@ -77,7 +77,7 @@ pub(super) fn preprocess(text: &str) -> Preprocessed {
         conditions: Vec::new(),
         included: false,
     };
-    state.run();
+    state.run(start);
     let mut bytes = text.as_bytes().to_vec();
     for range in &state.blanks {
         for byte in &mut bytes[range.clone()] {
@@ -92,12 +92,12 @@ pub(super) fn preprocess(text: &str) -> Preprocessed {
 }
 
 impl Preprocessor<'_> {
-    fn run(&mut self) {
+    fn run(&mut self, start: usize) {
         let bytes = self.text.as_bytes();
-        let mut at = 0;
-        if self.text.starts_with("#!") {
-            at = self.line_end(0);
-            self.blanks.push(0..at);
+        let mut at = start;
+        if self.text[start..].starts_with("#!") {
+            at = self.line_end(start);
+            self.blanks.push(start..at);
         }
         let mut fresh = true;
         let mut dead_from = at;

@@ -91,6 +91,14 @@ impl MachineNames {
     }
 }
 
+/// An address that no symbol has.
+fn unnamed(addr: u64) -> String {
+    match addr {
+        0 => "0".into(),
+        _ => format!("{addr:#x}"),
+    }
+}
+
 /// A frame of a stack, as the mode has it. A line that starts with a tab is not indented.
 fn frame(addr: u64, symbol: Option<(String, u64)>, mode: StackMode) -> String {
     let symbol = symbol.map(|(name, offset)| format!("{name}+{offset}"));
@@ -104,14 +112,14 @@ fn frame(addr: u64, symbol: Option<(String, u64)>, mode: StackMode) -> String {
 impl Names for MachineNames {
     fn ksym(&self, addr: u64) -> String {
         self.kernel_symbol(addr)
-            .map_or_else(|| format!("{addr:#x}"), |(name, _)| name)
+            .map_or_else(|| unnamed(addr), |(name, _)| name)
     }
 
     fn usym(&self, addr: u64, pid: u32) -> String {
         let mut symbols = self.user_symbols.borrow_mut();
         match symbols.find(pid, addr) {
             Some(found) => found.symbol.map_or(found.place, |(name, _)| name),
-            None => format!("{addr:#x}"),
+            None => unnamed(addr),
         }
     }
 
@@ -173,13 +181,46 @@ impl Names for MachineNames {
     }
 
     fn signal(&self, number: i64) -> String {
+        // What glibc's strsignal() says, which bpftrace prints.
         const SIGNALS: [&str; 31] = [
-            "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-            "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU",
-            "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+            "Hangup",
+            "Interrupt",
+            "Quit",
+            "Illegal instruction",
+            "Trace/breakpoint trap",
+            "Aborted",
+            "Bus error",
+            "Floating point exception",
+            "Killed",
+            "User defined signal 1",
+            "Segmentation fault",
+            "User defined signal 2",
+            "Broken pipe",
+            "Alarm clock",
+            "Terminated",
+            "Stack fault",
+            "Child exited",
+            "Continued",
+            "Stopped (signal)",
+            "Stopped",
+            "Stopped (tty input)",
+            "Stopped (tty output)",
+            "Urgent I/O condition",
+            "CPU time limit exceeded",
+            "File size limit exceeded",
+            "Virtual timer expired",
+            "Profiling timer expired",
+            "Window changed",
+            "I/O possible",
+            "Power failure",
+            "Bad system call",
         ];
-        let name = usize::try_from(number - 1).ok().and_then(|i| SIGNALS.get(i));
-        name.map_or_else(|| number.to_string(), |name| format!("SIG{name}"))
+        match number {
+            1..=31 => SIGNALS[number as usize - 1].to_string(),
+            0 | 32 | 33 => format!("Unknown signal {number}"),
+            34..=64 => format!("Real-time signal {}", number - 34),
+            _ => "N/A".to_string(),
+        }
     }
 
     fn syscall(&self, number: i64) -> String {
@@ -259,8 +300,8 @@ mod tests {
     fn numbers_have_names() {
         let names = names();
         assert_eq!(names.error(2), "No such file or directory");
-        assert_eq!(names.signal(9), "SIGKILL");
-        assert_eq!(names.signal(64), "64");
+        assert_eq!(names.signal(9), "Killed");
+        assert_eq!(names.signal(64), "Real-time signal 30");
         assert_eq!(names.user(0), "root");
         assert_eq!(names.user(4_000_000_000), "4000000000");
         assert_eq!(names.probe(0), "kprobe:a");

@@ -19,6 +19,7 @@ const SUITES: &[&str] = &[
     "bookworm-backports",
     "trixie",
     "trixie-backports",
+    "forky",
 ];
 /// Names a mirror of Debian's archive where apt's configuration has none.
 const MIRROR_VARIABLE: &str = "KTRAIL_DEBIAN_MIRROR";
@@ -88,8 +89,8 @@ impl Apt {
         })
     }
 
-    /// Downloads `packages` of the suite trixie with all that they depend on and unpacks them into `root`.
-    pub fn unpack_closure(&self, packages: &[&str], root: &Path) -> Result<()> {
+    /// Downloads `packages` of a suite with all that they depend on and unpacks them into `root`.
+    pub fn unpack_closure(&self, suite: &str, packages: &[&str], root: &Path) -> Result<()> {
         self.fetch(packages, root, |dir| {
             command::run(
                 self.command("apt-get")
@@ -102,7 +103,7 @@ impl Apt {
                         "--no-install-recommends",
                         "--download-only",
                         "-t",
-                        "trixie",
+                        suite,
                     ])
                     .args(packages),
             )

@@ -3,6 +3,7 @@
 //! ```text
 //! qemu-*/                  QEMU and its libraries, unpacked; runs by its own dynamic linker on any host
 //! guest-*/guest.ext4       the guest's root disk, the same for all kernels
+//! peers-*/                 what the benchmark compares with, and its libraries
 //! kernel-K-*/vmlinuz       the kernel
 //! kernel-K-*/initrd        busybox and the modules that the disks need
 //! kernel-K-*/modules.ext4  all modules, uncompressed, mounted at /usr/lib/modules
@@ -24,6 +25,12 @@ use std::process::Command;
 
 /// Goes up when what this file puts into the cache changes.
 const FORMAT: u32 = 1;
+
+/// The suite that QEMU and the guest's programs are of.
+const SUITE: &str = "trixie";
+
+/// What ktrail is compared with: the newest that Debian has packaged, the suite first.
+const PEERS: (&str, &[&str]) = ("forky", &["bpftrace", "pwru"]);
 
 /// The guest's programs. All that they depend on comes along.
 const GUEST_PACKAGES: &[&str] = &[
@@ -150,13 +157,45 @@ impl Images {
     }
 }
 
-/// The tools that ktrail is compared with, with all that they depend on, unpacked; they run by their own dynamic
-/// linker and libraries.
+/// The tools that ktrail is compared with: programs in `bin`, and in `lib` the libraries that they need and their loader,
+/// `ld.so`, which takes `--library-path`. Not the packages as they are: a job's files go into the guest without links, so
+/// that each library would be there under all of its names.
 pub fn peers(lab: &Lab) -> Result<PathBuf> {
     let _lock = lab.build_lock()?;
     let apt = Apt::open(lab)?;
-    part(lab, "peers", "the tools to compare with", "", |dir| {
-        apt.unpack_closure(&["pwru"], dir)
+    let key = format!("{PEERS:?}");
+    part(lab, "peers", "the tools to compare with", &key, |dir| {
+        let root = dir.join("root");
+        let (bin, lib) = (dir.join("bin"), dir.join("lib"));
+        for dir in [&root, &bin, &lib] {
+            fs::create_dir(dir)?;
+        }
+        let (suite, tools) = PEERS;
+        apt.unpack_closure(suite, tools, &root)?;
+        let loader = root.join("usr/lib64/ld-linux-x86-64.so.2");
+        fs::copy(&loader, lib.join("ld.so"))?;
+        for tool in tools {
+            let program = root.join("usr/bin").join(tool);
+            let mut list = Command::new(&loader);
+            list.arg("--library-path")
+                .arg(root.join("usr/lib/x86_64-linux-gnu"));
+            let needed = command::text(list.arg("--list").arg(&program))?;
+            for (name, path) in libraries(&needed) {
+                fs::copy(path, lib.join(name))?;
+            }
+            fs::copy(program, bin.join(tool))?;
+        }
+        fs::remove_dir_all(&root)?;
+        Ok(())
+    })
+}
+
+/// The lines of the loader's list that name a file, such as `libz.so.1 => /usr/lib/libz.so.1 (0x7f00)`.
+fn libraries(list: &str) -> impl Iterator<Item = (&str, &str)> {
+    list.lines().filter_map(|line| {
+        let (name, rest) = line.trim().split_once(" => ")?;
+        let (path, _) = rest.split_once(" (")?;
+        (!name.contains('/')).then_some((name, path))
     })
 }
 
@@ -189,7 +228,7 @@ fn part(
 
 fn qemu(lab: &Lab, apt: &Apt) -> Result<PathBuf> {
     part(lab, "qemu", "QEMU", "", |dir| {
-        apt.unpack_closure(&["qemu-system-x86"], dir)
+        apt.unpack_closure(SUITE, &["qemu-system-x86"], dir)
     })
 }
 
@@ -198,7 +237,7 @@ fn guest(lab: &Lab, apt: &Apt) -> Result<PathBuf> {
     part(lab, "guest", "the guest's user space", &key, |dir| {
         let root = dir.join("root");
         fs::create_dir(&root)?;
-        apt.unpack_closure(GUEST_PACKAGES, &root)?;
+        apt.unpack_closure(SUITE, GUEST_PACKAGES, &root)?;
         for name in [
             "usr/share/doc",
             "usr/share/man",
@@ -369,6 +408,16 @@ fn ext4(from: &Path, to: &Path, spare: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_loader_names_libraries() {
+        let list = "\tlinux-vdso.so.1 (0x7ffe)\n\tlibz.so.1 => /r/libz.so.1 (0x7f00)\n\tlibx.so => not found\n\
+                    \t/lib64/ld-linux-x86-64.so.2 => /r/ld-linux-x86-64.so.2 (0x7f01)\n";
+        assert_eq!(
+            libraries(list).collect::<Vec<_>>(),
+            [("libz.so.1", "/r/libz.so.1")]
+        );
+    }
 
     #[test]
     fn modprobe_names_files_and_builtins() {

@@ -33,7 +33,9 @@ pub struct Options {
     /// Only rows whose names contain this; may be given more than once.
     #[arg(long = "row", value_name = "TEXT")]
     rows: Vec<String>,
-    /// Measure pwru, from Debian's package, as well.
+    /// Measure pwru and bpftrace as well, from packages of Debian's suite for testing: pwru with the filters of miss and
+    /// hit; of bpftrace the smallest script and two that time nf_hook_slow, by kprobes and by trampolines, which ktrail
+    /// runs, too.
     #[arg(long)]
     peers: bool,
     /// The table as README.md shows it.
@@ -63,8 +65,7 @@ pub fn run(options: &Options) -> Result<u8> {
         PathBuf::from("/lab/bench"),
     ));
     if options.peers {
-        let root = peers(&lab)?;
-        files.push((root, PathBuf::from("/peers")));
+        files.push((peers(&lab)?, PathBuf::from("/peers")));
     }
     let mut all = vec![];
     for kernel in kernels {
@@ -134,6 +135,18 @@ fn rows(kernel: Kernel, options: &Options) -> Vec<String> {
     }
     // The hooks stay for what follows.
     rows.extend(["script:hooks", "script:nf_latency"].map(str::to_owned));
+    if options.peers {
+        rows.extend(
+            [
+                "bpftrace:start",
+                "script:kprobes",
+                "bpftrace:kprobes",
+                "script:trampolines",
+                "bpftrace:trampolines",
+            ]
+            .map(str::to_owned),
+        );
+    }
     if !options.rows.is_empty() {
         // Everything is told in ratios to this one.
         rows.retain(|row| row == "untraced" || options.rows.iter().any(|text| row.contains(text.as_str())));

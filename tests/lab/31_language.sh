@@ -54,6 +54,19 @@ x longer
 
 OUT
 
+prints "texts put together" 'config = { max_strlen = 16 } BEGIN {
+    $a = "one"; @b = "two";
+    printf("[%s] [%s] [%s]\n", str_concat($a, @b), str_concat("", $a), str_concat(@b, ""));
+    $c = str_concat(str_concat($a, "-"), str_concat(@b, "-three-four-five")); printf("%s %d\n", $c, strlen($c));
+    @m[str_concat($a, @b)] = 1; printf("%d\n", @m["onetwo"]);
+    exit(); } END { clear(@b); clear(@m); }' <<'OUT'
+[onetwo] [one] [two]
+one-two-three-f 15
+1
+
+
+OUT
+
 prints "tuples, records, arrays" 'BEGIN {
     $t = (1, "two", (3, (uint8)4)); print($t); printf("%d %s %d\n", $t.0, $t.1, $t.2.1);
     $r = (a = 1, b = "x"); print($r); print($r.b);

@@ -79,9 +79,9 @@ impl Network {
         b.mov(self.start, 0);
     }
 
-    /// Find it and load `skb->head`; goes to `none` where there is none. With `tags`, where `skb->protocol` names a VLAN tag, it is what
-    /// follows the Ethernet header: the tag. (`network_header` is in front of the tag in a packet that is received,
-    /// and behind it in one that is sent.) It may be behind the end of the linear data.
+    /// Find it and load `skb->head`; goes to `none` where there is none. With `tags`, where `skb->protocol` names a VLAN
+    /// tag, it is what follows the Ethernet header: the tag. (`network_header` is in front of the tag in a packet that is
+    /// received, and behind it in one that is sent.) It may be behind the end of the linear data.
     pub fn locate(self, b: &mut Builder, o: &Offsets, skb: Reg, tags: bool, none: Block) {
         let head = self.head;
         // Neighbours in `struct sk_buff`: read in one block, so that code generation reads them at once.

@@ -525,8 +525,8 @@ impl<W: Write> Renderer for Json<W> {
 }
 
 fn tuple(tuple: &Tuple) -> TupleFields {
-    let icmp = tuple.ports.filter(|_| names::is_icmp(tuple));
-    let ports = tuple.ports.filter(|_| !names::is_icmp(tuple));
+    let icmp = tuple.ports.filter(|_| tuple.is_icmp());
+    let ports = tuple.ports.filter(|_| !tuple.is_icmp());
     TupleFields {
         src: tuple.src.to_string(),
         dst: tuple.dst.to_string(),

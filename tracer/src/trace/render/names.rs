@@ -289,14 +289,9 @@ pub fn protocol_label(number: u8) -> String {
     protocol(number).map_or_else(|| format!("protocol {number}"), str::to_owned)
 }
 
-/// Whether the tuple's ports are an ICMP type and code.
-pub fn is_icmp(tuple: &Tuple) -> bool {
-    tuple.is_icmp()
-}
-
 /// An ICMP type's name, if it is a common one.
 pub fn icmp(tuple: &Tuple) -> Option<&'static str> {
-    let (kind, _) = tuple.ports.filter(|_| is_icmp(tuple))?;
+    let (kind, _) = tuple.ports.filter(|_| tuple.is_icmp())?;
     Some(match (tuple.protocol, kind) {
         (1, 0) | (58, 129) => "echo reply",
         (1, 8) | (58, 128) => "echo request",
@@ -323,7 +318,7 @@ pub fn endpoint(address: IpAddr, port: Option<u16>) -> String {
 
 /// Source and destination of a tuple, with their ports if they have any.
 pub fn endpoints(tuple: &Tuple) -> (String, String) {
-    let ports = tuple.ports.filter(|_| !is_icmp(tuple));
+    let ports = tuple.ports.filter(|_| !tuple.is_icmp());
     (
         endpoint(tuple.src, ports.map(|p| p.0)),
         endpoint(tuple.dst, ports.map(|p| p.1)),
@@ -337,7 +332,7 @@ pub fn tuple(tuple: &Tuple) -> String {
     match (icmp(tuple), tuple.ports) {
         (Some(name), Some((_, 0))) => text.push_str(&format!(" {name}")),
         (Some(name), Some((_, code))) => text.push_str(&format!(" {name}, code {code}")),
-        (None, Some((kind, code))) if is_icmp(tuple) => {
+        (None, Some((kind, code))) if tuple.is_icmp() => {
             text.push_str(&format!(" type {kind} code {code}"));
         }
         _ => {}

@@ -1,7 +1,7 @@
 //! Why a packet ended as it did, in sentences.
 
 use super::escape::quoted;
-use super::names::{self, Names};
+use super::names::Names;
 use super::netfilter;
 use crate::trace::event::{Hook, Packet, Rule, Sign};
 use crate::trace::journey::{Consumption, Fate, Journey};
@@ -89,7 +89,7 @@ fn fact(word: &str, state: Option<&Packet>) -> Option<String> {
         "DST" => Some(tuple.dst.to_string()),
         "PORT" => tuple
             .ports
-            .filter(|_| !names::is_icmp(tuple))
+            .filter(|_| !tuple.is_icmp())
             .map(|(_, port)| port.to_string()),
         _ => None,
     }

@@ -354,15 +354,7 @@ impl Body<'_, '_> {
         let v = self.machine_register(register, span);
         let r = self.reg(&v);
         let level = self.b.bin(BinOp::And, Width::W64, r, mask);
-        let dst = self.b.int();
-        let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
-        self.b.branch(Cond::Eq, level, user, yes, no);
-        for (block, result) in [(yes, 1), (no, 0)] {
-            self.b.switch_to(block);
-            self.b.mov(dst, result);
-            self.b.jump(done);
-        }
-        self.b.switch_to(done);
+        let dst = self.holds(Cond::Eq, level, user);
         Value::num(Ty::U64, dst)
     }
 

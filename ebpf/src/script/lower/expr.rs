@@ -301,16 +301,7 @@ impl Body<'_, '_> {
 
     /// 0 or 1, by [`Body::condition`].
     fn decided(&mut self, e: &Expr) -> Value {
-        let dst = self.b.int();
-        let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
-        self.condition(e, yes, no);
-        self.b.switch_to(yes);
-        self.b.mov(dst, 1);
-        self.b.jump(done);
-        self.b.switch_to(no);
-        self.b.mov(dst, 0);
-        self.b.jump(done);
-        self.b.switch_to(done);
+        let dst = self.one_or_zero(|s, yes, no| s.condition(e, yes, no));
         Value::num(Ty::Bool, dst)
     }
 
@@ -318,16 +309,7 @@ impl Body<'_, '_> {
         if let Some(holds) = known_comparison(op, a, b) {
             return Value::num(Ty::Bool, i64::from(holds));
         }
-        let dst = self.b.int();
-        let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
-        self.branch_compare(op, a, b, span, yes, no);
-        self.b.switch_to(yes);
-        self.b.mov(dst, 1);
-        self.b.jump(done);
-        self.b.switch_to(no);
-        self.b.mov(dst, 0);
-        self.b.jump(done);
-        self.b.switch_to(done);
+        let dst = self.one_or_zero(|s, yes, no| s.branch_compare(op, a, b, span, yes, no));
         Value::num(Ty::Bool, dst)
     }
 

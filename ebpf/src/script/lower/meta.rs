@@ -95,15 +95,7 @@ impl Body<'_, '_> {
             Operand::Imm(n) => return truth((-MAX_ERRNO..0).contains(&n)),
             Operand::Reg(r) => r,
         };
-        let dst = self.b.int();
-        let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
-        self.b.branch(Cond::Ge, n, -MAX_ERRNO, yes, no);
-        for (block, result) in [(yes, 1), (no, 0)] {
-            self.b.switch_to(block);
-            self.b.mov(dst, result);
-            self.b.jump(done);
-        }
-        self.b.switch_to(done);
+        let dst = self.holds(Cond::Ge, n, -MAX_ERRNO);
         Value::num(Ty::Bool, dst)
     }
 

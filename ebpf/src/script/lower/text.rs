@@ -35,15 +35,8 @@ impl Body<'_, '_> {
             self.error(args[2].span, "strncmp() takes a constant length");
             return Value::none();
         };
-        let dst = self.b.int();
-        let (same, other, done) = (self.b.block(), self.b.block(), self.b.block());
-        self.branch_text(&a, la, &b, lb, Some(n as u32), same, other);
-        for (block, result) in [(same, 0), (other, 1)] {
-            self.b.switch_to(block);
-            self.b.mov(dst, result);
-            self.b.jump(done);
-        }
-        self.b.switch_to(done);
+        let dst =
+            self.one_or_zero(|s, other, same| s.branch_text(&a, la, &b, lb, Some(n as u32), same, other));
         Value::num(Ty::U64, dst)
     }
 

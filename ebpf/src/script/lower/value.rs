@@ -465,15 +465,24 @@ impl Body<'_, '_> {
 
     /// 1 if the value is not zero (text: not empty), else 0.
     pub fn truth(&mut self, v: &Value) -> Reg {
+        self.one_or_zero(|s, yes, no| s.branch_truth(v, yes, no))
+    }
+
+    /// 1 if the comparison holds, else 0.
+    pub fn holds(&mut self, cond: Cond, a: Reg, b: impl Into<Operand>) -> Reg {
+        self.one_or_zero(|s, yes, no| s.b.branch(cond, a, b, yes, no))
+    }
+
+    /// 1 if `branch` goes on at its first block, 0 if at its second.
+    pub fn one_or_zero(&mut self, branch: impl FnOnce(&mut Self, crate::ir::Block, crate::ir::Block)) -> Reg {
         let dst = self.b.int();
         let (yes, no, done) = (self.b.block(), self.b.block(), self.b.block());
-        self.branch_truth(v, yes, no);
-        self.b.switch_to(yes);
-        self.b.mov(dst, 1);
-        self.b.jump(done);
-        self.b.switch_to(no);
-        self.b.mov(dst, 0);
-        self.b.jump(done);
+        branch(self, yes, no);
+        for (block, result) in [(yes, 1), (no, 0)] {
+            self.b.switch_to(block);
+            self.b.mov(dst, result);
+            self.b.jump(done);
+        }
         self.b.switch_to(done);
         dst
     }

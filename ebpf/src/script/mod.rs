@@ -18,8 +18,8 @@ mod syntax;
 pub mod types;
 mod visit;
 
-pub use lower::compile;
 pub use lower::points::{HARDWARE, SOFTWARE};
+pub use lower::{compile, from_environment};
 
 pub use diagnostic::{Diagnostic, Severity, render_all};
 pub use names::{BUILTINS, CONFIG_KEYS, FUNCTIONS};

@@ -143,7 +143,7 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         positional: parameters.positional.clone(),
         imported: source.imported.iter().map(|(start, _)| *start).collect(),
     };
-    let (script, mut diagnostics) = script::parse(&source.text, &options);
+    let (mut script, mut diagnostics) = script::parse(&source.text, &options);
     diagnostics.append(&mut refused_imports);
     // What an experiment reads and writes goes by the name of its own script.
     let first = source
@@ -156,6 +156,9 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     if !report(&diagnostics, &source, unwarned) {
         return Ok(2);
     }
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    script::from_environment(&mut script, variables).map_err(Usage)?;
     if args.dump == Some(Stage::Ast) {
         return show(&script::print::print(&script));
     }

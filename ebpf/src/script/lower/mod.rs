@@ -14,6 +14,7 @@
 //! | `maps` | entries of maps, aggregations |
 //! | `events` | what is reported to the runtime |
 //! | `builtins`, `calls`, `text`, `options` | names and functions of the language |
+//! | `settings` | the config block and the environment |
 //! | `meta` | functions about the script itself, mostly answered while it is compiled |
 //! | `constants` | C's `#define`s that scripts use |
 //! | `value` | values in registers and memory |
@@ -38,8 +39,11 @@ mod path;
 mod place;
 pub(super) mod points;
 mod programs;
+mod settings;
 mod text;
 mod value;
+
+pub use settings::from_environment;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -47,12 +51,12 @@ use super::ast;
 use super::diagnostic::Diagnostic;
 use super::env::{FunctionName, ScriptEnv};
 use super::output::{
-    Compiled, Config, ErrorKind, ErrorSite, EventInfo, MapInfo, Missing, Note, Probe, ScriptOption, StackMap,
-    ValueTy,
+    Compiled, ErrorKind, ErrorSite, EventInfo, MapInfo, Note, Probe, ScriptOption, StackMap, ValueTy,
 };
 use super::resolve::Universe;
 use super::types::Ty;
 use crate::ir::{MapDecl, MapKind, Span};
+use settings::Settings;
 
 /// Most walks until the types must have settled. Types only ever grow, and seldom more than twice.
 const MOST_WALKS: usize = 24;
@@ -138,74 +142,6 @@ fn settle(global: &mut Global<'_>, points: &[points::Program<'_>]) {
             );
             return;
         }
-    }
-}
-
-/// The config block, as far as the compiler obeys it, and the rest for the runtime.
-pub struct Settings {
-    pub strlen: u32,
-    pub map_keys: u32,
-    pub stack_mode: super::types::StackMode,
-    pub config: Config,
-}
-
-impl Settings {
-    fn read(script: &ast::Script, diagnostics: &mut Vec<Diagnostic>) -> Settings {
-        use super::types::StackMode;
-        use ast::ConfigValue as V;
-        let mut s = Settings {
-            strlen: 1024,
-            map_keys: 4096,
-            stack_mode: StackMode::Bpftrace,
-            config: Config::default(),
-        };
-        for entry in &script.config {
-            let key = entry.key.name.as_str();
-            let bad = |what: &str| Diagnostic::error(entry.value_span, format!("'{key}' takes {what}"));
-            match (key, &entry.value) {
-                ("max_strlen", V::Integer(n)) if (1..=16384).contains(n) => s.strlen = *n as u32,
-                ("max_strlen", _) => diagnostics.push(bad("a number from 1 to 16384")),
-                ("max_map_keys", V::Integer(n)) if (1..1 << 24).contains(n) => s.map_keys = *n as u32,
-                ("max_map_keys", _) => diagnostics.push(bad("a number from 1 to 16777215")),
-                ("print_maps_on_exit", V::Integer(n)) => s.config.print_maps_on_exit = *n != 0,
-                ("print_maps_on_exit", _) => diagnostics.push(bad("true or false")),
-                ("str_trunc_trailer", V::Text(t)) => s.config.str_trunc_trailer.clone_from(t),
-                ("max_cat_bytes", V::Integer(n)) => s.config.max_cat_bytes = *n,
-                ("license", V::Text(t)) => s.config.license.clone_from(t),
-                ("lazy_symbolication", V::Integer(n)) => s.config.lazy_symbolication = *n != 0,
-                ("missing_probes", V::Text(t)) => match t.as_str() {
-                    "error" => s.config.missing_probes = Missing::Error,
-                    "warn" => s.config.missing_probes = Missing::Warn,
-                    "ignore" => s.config.missing_probes = Missing::Ignore,
-                    _ => diagnostics.push(bad("error, warn or ignore")),
-                },
-                ("stack_mode", V::Text(t)) => match builtins::stack_mode(t) {
-                    Some(mode) => s.stack_mode = mode,
-                    None => diagnostics.push(bad("bpftrace, perf or raw")),
-                },
-                // What other back ends need: without meaning here.
-                (
-                    "on_stack_limit"
-                    | "log_size"
-                    | "max_bpf_progs"
-                    | "max_probes"
-                    | "max_type_res_iterations"
-                    | "perf_rb_pages"
-                    | "cache_user_symbols"
-                    | "cpp_demangle"
-                    | "use_blazesym"
-                    | "show_debug_info"
-                    | "symbol_source",
-                    _,
-                ) => {}
-                _ if key.starts_with("unstable_") => {}
-                _ => diagnostics.push(Diagnostic::error(
-                    entry.key.span,
-                    format!("there is no setting '{key}'"),
-                )),
-            }
-        }
-        s
     }
 }
 

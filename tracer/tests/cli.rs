@@ -310,3 +310,14 @@ fn an_experiments_parameters_are_its_own() {
     assert_eq!(help.status.code(), Some(0), "{said}");
     assert!(said.contains("[3000]"), "what the script says: {said}");
 }
+
+#[test]
+fn headers_are_refused_before_anything_is_read() {
+    for option in ["-I", "--include"] {
+        let output = Command::new(KTRAIL)
+            .args(["run", option, "net.h", "-e", "BEGIN {"])
+            .output()
+            .expect("ktrail runs");
+        assert_refused(&output, 2, &["C headers", "not read", "import \"FILE.bt\";"]);
+    }
+}

@@ -482,3 +482,75 @@ fn scripts_import_others_once_and_errors_name_the_file() {
     assert!(stderr.contains("everybody can write into "), "{stderr}");
     std::fs::remove_dir_all(&folder).expect("removed");
 }
+
+#[test]
+fn settings_of_the_environment_win_over_the_config_block() {
+    or_skip!("settings_of_the_environment_win_over_the_config_block");
+    let with = |name: &str, value: &str| {
+        let script = "config = { max_strlen = 64 } BEGIN { print(config.max_strlen); exit(); }";
+        let mut command = Command::new(KTRAIL);
+        command.args(["run", "-q", "-e", script]).env(name, value);
+        command.output().expect("ktrail runs")
+    };
+    let output = with("BPFTRACE_MAX_STRLEN", "32");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "32\n\n\n");
+    let output = with("BPFTRACE_MAX_STRLEN", "many");
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let wanted = "BPFTRACE_MAX_STRLEN=many: 'max_strlen' takes a number from 1 to 16384";
+    assert!(stderr.contains(wanted), "{stderr}");
+}
+
+#[test]
+fn failures_are_counted_where_they_happened() {
+    or_skip!("failures_are_counted_where_they_happened");
+    let script = r#"BEGIN { @a[1] = 1; print(*(uint64*)kptr(0) + *(uint32*)kptr(1)); print(str(uptr(5))); print(@a[2]); print(comm); exit(); }"#;
+    let output = run(&["-k", "-e", script]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let places: Vec<&str> = stderr.lines().filter(|l| l.contains("WARNING")).collect();
+    let unreadable = "memory could not be read 1 times; the result was 0 or empty";
+    let wanted = [
+        format!("stdin:1:26-43: WARNING: {unreadable}"),
+        format!("stdin:1:46-63: WARNING: {unreadable}"),
+        format!("stdin:1:72-84: WARNING: {unreadable}"),
+        "stdin:1:93-98: WARNING: @a had no such entry 1 times; the result was 0 or empty".into(),
+    ];
+    assert_eq!(places, wanted, "{stderr}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.starts_with("0\n\n0\n"), "{stdout}");
+    // Without the option nothing is said.
+    let output = run(&["-e", script]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!stderr.contains("WARNING"), "{stderr}");
+}
+
+#[test]
+fn output_waits_for_a_full_buffer_if_that_is_asked_for() {
+    or_skip!("output_waits_for_a_full_buffer_if_that_is_asked_for");
+    let size = |mode: &str| {
+        let file = std::env::temp_dir().join(format!("ktrail-buffer-{mode}-{}", std::process::id()));
+        let path = file.to_str().expect("a name of text");
+        let script = format!("BEGIN {{ print(1); }} interval:ms:200 {{ cat(\"{path}\"); exit(); }}");
+        let output = run(&["-B", mode, "-o", path, "-e", &script]);
+        assert!(output.status.success(), "{output:?}");
+        let text = std::fs::read_to_string(&file).expect("the output");
+        std::fs::remove_file(&file).expect("it is ours");
+        text
+    };
+    // What the file held when it was printed into itself.
+    assert_eq!(size("line"), "1\n1\n\n\n");
+    assert_eq!(size("none"), "1\n1\n\n\n");
+    assert_eq!(size("full"), "1\n\n\n");
+}
+
+#[test]
+fn all_stages_are_shown_in_their_order() {
+    or_skip!("all_stages_are_shown_in_their_order");
+    let output = run(&["-d", "all", "-e", "BEGIN { @a = 1; }"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let headings: Vec<&str> = text.lines().filter(|l| l.starts_with("---")).collect();
+    assert_eq!(
+        headings,
+        ["--- ast", "--- types", "--- ir", "--- asm", "--- verifier"]
+    );
+}

@@ -58,6 +58,11 @@ impl Builder {
         self.span = span;
     }
 
+    /// Where operations come from now.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
     /// A new register.
     pub fn reg(&mut self, ty: Type) -> Reg {
         self.func.regs.push(ty);

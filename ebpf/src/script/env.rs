@@ -98,6 +98,10 @@ pub trait ScriptEnv {
     fn has_command(&self) -> bool {
         false
     }
+    /// The user wants to know how often memory could not be read, and which entries of maps weren't there (`-k`).
+    fn counts_failures(&self) -> bool {
+        false
+    }
     /// Device and inode of the namespace of process ids in which ktrail itself is, if it isn't the first one.
     fn pid_namespace(&self) -> Option<(u64, u64)> {
         None

@@ -519,6 +519,11 @@ pub enum ErrorKind {
     LoopBound(u32),
     /// An array index was out of range; the result is 0.
     Index,
+    /// Memory could not be read; the result is 0, or an empty text. Counted only if the user wants to know.
+    Unreadable,
+    /// An entry of the map (an index into [`Compiled::maps`]) was read that wasn't there; the result is 0, or an empty
+    /// text. Counted only if the user wants to know.
+    Absent(usize),
 }
 
 /// A stack trace map.

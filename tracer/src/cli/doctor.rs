@@ -14,7 +14,7 @@ use crate::trace::usual;
 ///
 /// One line each: `ok`, `limited` (ktrail runs, but sees or does less) or `missing` (ktrail does not run), what was
 /// found, and the way out. The exit code is 1 if anything is missing.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Only list which functions on packets' usual paths this kernel has inlined or forbids to probe
     #[arg(long)]

@@ -11,7 +11,7 @@ use ktrail_ebpf::kernel::Features as CodegenFeatures;
 use ktrail_ebpf::script::output::Compiled;
 use ktrail_ebpf::script::{self, Diagnostic, ParseOptions};
 
-use super::Usage;
+use super::{Usage, doctor};
 use crate::experiment::parameters::Refusal;
 use crate::experiment::script::{self as experiment, Prepared};
 use crate::kernel::maps;
@@ -49,6 +49,10 @@ pub struct Args {
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Text)]
     format: FormatArg,
 
+    /// When output is written: `none` and `line` some milliseconds after the events, `full` when there is much of it
+    #[arg(short = 'B', value_enum, value_name = "MODE", default_value_t = Buffering::Line)]
+    buffering: Buffering,
+
     /// Write the output to this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -60,6 +64,10 @@ pub struct Args {
     /// Don't say what in the script is doubtful but right
     #[arg(long)]
     no_warnings: bool,
+
+    /// Count reads of memory that failed and of entries that maps don't have, and say so at the end
+    #[arg(short = 'k', long = "warnings", conflicts_with = "no_warnings")]
+    failures: bool,
 
     /// Run this command once everything is attached, and stop when it ends; `cpid` is its process
     #[arg(short, long, value_name = "COMMAND")]
@@ -85,6 +93,14 @@ pub struct Args {
     #[arg(short, long)]
     verbose: bool,
 
+    /// What this machine has for ktrail: `ktrail doctor`
+    #[arg(long)]
+    info: bool,
+
+    /// bpftrace's, for C headers: not understood
+    #[arg(short = 'I', long = "include", value_name = "HEADER", hide = true)]
+    include: Vec<String>,
+
     /// Allow what changes the system: system(), signal(), override()
     #[arg(long = "unsafe")]
     allow_unsafe: bool,
@@ -93,6 +109,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
+
+const NO_HEADERS: &str = "-I and --include are for C headers, which are not read: no C compiler is at hand. Types and \
+    enums are known from the kernel's BTF; of what a header #defines the script can have its own, also by 'import \
+    \"FILE.bt\";' as macros";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -110,6 +130,17 @@ enum FormatArg {
     Json,
 }
 
+/// When output is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Buffering {
+    /// With the events that came together
+    None,
+    /// The same
+    Line,
+    /// When a buffer is full, and at the end
+    Full,
+}
+
 /// A stage on a script's way to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Stage {
@@ -123,10 +154,18 @@ enum Stage {
     Asm,
     /// What the kernel's verifier says of them
     Verifier,
+    /// All of these
+    All,
 }
 
 /// Run the subcommand; the exit code.
 pub fn main(args: &Args) -> anyhow::Result<u8> {
+    if args.info {
+        return doctor::main(&doctor::Args::default()).map(|()| 0);
+    }
+    if !args.include.is_empty() {
+        return Err(Usage(NO_HEADERS.into()).into());
+    }
     if args.list {
         // Behind a pattern, everything is a word.
         let verbose = args.verbose || args.words.iter().any(|w| w == "-v");
@@ -159,8 +198,14 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
     script::from_environment(&mut script, variables).map_err(Usage)?;
-    if args.dump == Some(Stage::Ast) {
-        return show(&script::print::print(&script));
+    let wanted = |stage| args.dump == Some(stage) || args.dump == Some(Stage::All);
+    let done = |stage| args.dump == Some(stage);
+    if wanted(Stage::Ast) {
+        heading(args, "ast")?;
+        show(&script::print::print(&script))?;
+    }
+    if done(Stage::Ast) {
+        return Ok(0);
     }
     let experiment = match experiment::prepare(&script, &source.name, &source.text, &parameters.words) {
         Ok(experiment) => experiment,
@@ -191,7 +236,8 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     }
     let env = MachineEnv::new(args.pid)
         .with_parameters(parameters.named.clone())
-        .with_command(args.command.is_some());
+        .with_command(args.command.is_some())
+        .with_failures(args.failures);
     let features = env.codegen_features()?;
     let compiled = match script::compile(&script, &env) {
         Ok(compiled) => compiled,
@@ -215,13 +261,20 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     if experiment.is_none() {
         unknown_options(&parameters, &compiled)?;
     }
-    match args.dump {
-        Some(Stage::Types) => return types(&compiled),
-        Some(Stage::Ir) => {
-            let programs: Vec<String> = compiled.probes.iter().map(|p| p.program.to_string()).collect();
-            return show(&programs.join("\n"));
-        }
-        _ => {}
+    if wanted(Stage::Types) {
+        heading(args, "types")?;
+        types(&compiled)?;
+    }
+    if done(Stage::Types) {
+        return Ok(0);
+    }
+    if wanted(Stage::Ir) {
+        heading(args, "ir")?;
+        let programs: Vec<String> = compiled.probes.iter().map(|p| p.program.to_string()).collect();
+        show(&programs.join("\n"))?;
+    }
+    if done(Stage::Ir) {
+        return Ok(0);
     }
     let features = CodegenFeatures {
         session: compiled
@@ -234,18 +287,23 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         Ok(objects) => objects,
         Err(error) => return generated(error, &source),
     };
-    if args.dump == Some(Stage::Asm) {
+    if wanted(Stage::Asm) {
+        heading(args, "asm")?;
         let probes = compiled.probes.iter().zip(&objects);
         let each: Vec<String> = probes
             .map(|(p, object)| format!("{}:\n{}", p.targets[0].name, object.disassemble()))
             .collect();
-        return show(&each.join("\n"));
+        show(&each.join("\n"))?;
+    }
+    if done(Stage::Asm) {
+        return Ok(0);
     }
     if compiled.probes.is_empty() {
         eprintln!("ktrail: {}: no probe is left to attach", source.name);
         return Ok(1);
     }
-    if args.dump == Some(Stage::Verifier) {
+    if wanted(Stage::Verifier) {
+        heading(args, "verifier")?;
         let (log, result) = Loaded::explained(&compiled, objects, &env);
         show(&log)?;
         return result
@@ -362,8 +420,16 @@ fn show(text: &str) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// With `-d all`: which stage follows.
+fn heading(args: &Args, stage: &str) -> anyhow::Result<()> {
+    if args.dump == Some(Stage::All) {
+        show(&format!("--- {stage}\n"))?;
+    }
+    Ok(())
+}
+
 /// `-d types`: what the maps hold.
-fn types(compiled: &Compiled) -> anyhow::Result<u8> {
+fn types(compiled: &Compiled) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     for map in &compiled.maps {
         match &map.key {
@@ -371,7 +437,7 @@ fn types(compiled: &Compiled) -> anyhow::Result<u8> {
             None => writeln!(out, "{}: {:?}", map.name, map.value)?,
         }
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Code that could not be generated: at its place in the script.
@@ -457,6 +523,7 @@ fn run(
     };
     let options = session::Options {
         quiet: args.quiet,
+        full_buffers: args.buffering == Buffering::Full,
         ready_file: args.ready_file.clone(),
     };
     session::run(&mut loaded, compiled, env, actor, until, &options)

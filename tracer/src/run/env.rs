@@ -41,6 +41,7 @@ pub struct MachineEnv {
     only_pid: Option<u32>,
     /// A command runs with the script.
     command: bool,
+    failures: bool,
     named: Vec<(String, String)>,
 }
 
@@ -114,6 +115,7 @@ impl MachineEnv {
             functions: OnceCell::new(),
             only_pid,
             command: false,
+            failures: false,
             named: vec![],
         }
     }
@@ -126,6 +128,11 @@ impl MachineEnv {
     /// Whether a command runs with the script (`-c`).
     pub fn with_command(self, command: bool) -> MachineEnv {
         MachineEnv { command, ..self }
+    }
+
+    /// Whether reads that fail are counted (`-k`).
+    pub fn with_failures(self, failures: bool) -> MachineEnv {
+        MachineEnv { failures, ..self }
     }
 
     /// What scripts are compiled by.
@@ -443,6 +450,10 @@ impl ScriptEnv for MachineEnv {
         let found = self.try_trampoline(function).unwrap_or(Trampoline::No);
         self.trampolines.borrow_mut().insert(function.clone(), found);
         found
+    }
+
+    fn counts_failures(&self) -> bool {
+        self.failures
     }
 
     fn has_command(&self) -> bool {

@@ -46,6 +46,8 @@ pub struct Until {
 pub struct Options {
     /// Say nothing on stderr that is not an error.
     pub quiet: bool,
+    /// Output is written when there is much of it, not with each batch of events.
+    pub full_buffers: bool,
     /// A file to create once everything is attached, for scripts that wait.
     pub ready_file: Option<PathBuf>,
 }
@@ -166,7 +168,9 @@ impl<W: Write> Run<'_, W> {
                 }
             }
             self.act(monotonic().saturating_sub(SETTLE.as_nanos() as u64))?;
-            self.actor.out.flush()?;
+            if !self.options.full_buffers {
+                self.actor.out.flush()?;
+            }
             if self.exit.is_some() {
                 return Ok(());
             }
@@ -306,6 +310,13 @@ impl<W: Write> Run<'_, W> {
                 }
                 ErrorKind::LoopBound(most) => format!("the loop was left {count} times after {most} rounds"),
                 ErrorKind::Index => format!("the index was out of range {count} times; the result was 0"),
+                ErrorKind::Unreadable => {
+                    format!("memory could not be read {count} times; the result was 0 or empty")
+                }
+                ErrorKind::Absent(map) => {
+                    let name = self.compiled.maps.get(*map).map_or("?", |m| m.name.as_str());
+                    format!("{name} had no such entry {count} times; the result was 0 or empty")
+                }
                 ErrorKind::LostEvent => format!("{count} events were lost here: the ring was full"),
                 ErrorKind::LostAction => format!("{count} actions were lost here: the ring was full"),
             };

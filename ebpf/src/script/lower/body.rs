@@ -230,6 +230,15 @@ impl<'g, 'a> Body<'g, 'a> {
         MapRef(self.maps.len() as u32 - 1)
     }
 
+    /// Where in the script the code is that is being built.
+    pub fn here(&self) -> ast::Span {
+        let span = self.b.span();
+        ast::Span {
+            start: span.start,
+            end: span.end,
+        }
+    }
+
     /// Count that something went wrong here.
     pub fn count_error(&mut self, kind: ErrorKind, span: ast::Span) {
         let site = self.g.error_site(kind, span);

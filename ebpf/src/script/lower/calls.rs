@@ -2,6 +2,7 @@
 
 use super::ast;
 use super::body::Body;
+use super::ir_span;
 use super::value::{At, Dest, Value};
 use crate::ir::{BinOp, Cond, Op, Operand, Reg, Size, Width};
 use crate::isa::Helper;
@@ -552,6 +553,7 @@ impl Body<'_, '_> {
             },
         };
         let v = self.expr(&args[0]);
+        self.b.at(ir_span(span));
         let (from, user): (Operand, bool) = match &v.ty {
             Ty::None => return Value::none(),
             Ty::Str { .. } if limit.is_none() => return v,
@@ -602,7 +604,7 @@ impl Body<'_, '_> {
                 } else {
                     Helper::ProbeReadKernelStr
                 };
-                self.b.call_void(helper, vec![to.into(), size.into(), from]);
+                self.read_memory(helper, vec![to.into(), size.into(), from]);
             }
         }
         Value::of(ty, At::Mem(base, off))
@@ -638,6 +640,7 @@ impl Body<'_, '_> {
             _ => self.g.settings.strlen,
         };
         let limit = args.get(1).map(|e| self.expr(e));
+        self.b.at(ir_span(span));
         let (len, dynamic) = match (&limit, own) {
             (None, Some(own)) => (own, None),
             (None, None) if v.ty == Ty::None => return Value::none(),
@@ -695,8 +698,7 @@ impl Body<'_, '_> {
                 } else {
                     Helper::ProbeReadKernel
                 };
-                self.b
-                    .call_void(helper, vec![to.into(), size.into(), from.into()]);
+                self.read_memory(helper, vec![to.into(), size.into(), from.into()]);
             }
         }
         Value::of(ty, At::Mem(base, off))

@@ -45,7 +45,18 @@ impl Body<'_, '_> {
             return Value::none();
         }
         self.b.at(ir_span(e.span));
-        self.deeper(|s| s.expr_kind(e, dest))
+        let v = self.deeper(|s| s.expr_kind(e, dest));
+        // What becomes of the value is its own doing, not that of its last part.
+        self.b.at(ir_span(e.span));
+        if self.g.env.counts_failures()
+            && v.ty.in_register()
+            && matches!(v.at, At::Kernel(..) | At::User(..) | At::Bits(..))
+        {
+            // Read where it stands, for that is the place which is told.
+            let n = self.num(&v);
+            return Value { at: At::Num(n), ..v };
+        }
+        v
     }
 
     /// Evaluate and store as a `ty`, every byte.

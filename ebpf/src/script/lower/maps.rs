@@ -466,6 +466,7 @@ impl Body<'_, '_> {
                 self.b.jump(done);
                 self.b.switch_to(none);
                 self.b.mov(dst, 0);
+                self.count_absent(&u, span);
                 self.b.jump(done);
                 self.b.switch_to(done);
             }
@@ -483,10 +484,18 @@ impl Body<'_, '_> {
             self.b.jump(done);
             self.b.switch_to(none);
             self.zero(copy, 0, ty.size());
+            self.count_absent(&u, span);
             self.b.jump(done);
             self.b.switch_to(done);
         }
         Value::of(ty, At::Mem(copy, 0))
+    }
+
+    /// Count that an entry was read that isn't there, if the user wants to know that (`-k`).
+    fn count_absent(&mut self, u: &Use, span: ast::Span) {
+        if self.g.env.counts_failures() {
+            self.count_error(ErrorKind::Absent(u.number), span);
+        }
     }
 
     /// The number that an aggregation stands for, over all CPUs (5.19+): average and sum, the least, the greatest.

@@ -8,6 +8,7 @@ use crate::ir::BinOp;
 use crate::ir::{Cond, Op, Operand, Reg, Size, Slot, Type, Width};
 use crate::isa::Helper;
 use crate::script::ast::BinaryOp;
+use crate::script::output::ErrorKind;
 use crate::script::types::Ty;
 
 /// Where a value is.
@@ -224,7 +225,7 @@ impl Body<'_, '_> {
                     signed: signed_here,
                 });
             }
-            At::Kernel(base, off) => {
+            At::Kernel(base, off) if !self.g.env.counts_failures() => {
                 let base = self.kernel_base(base.into());
                 self.b.push(Op::KernelLoad {
                     dst,
@@ -234,13 +235,17 @@ impl Body<'_, '_> {
                     signed,
                 });
             }
-            At::User(..) => {
+            At::Kernel(..) | At::User(..) => {
                 let slot = self.b.slot(8, 8);
                 let to = self.b.slot_addr(slot);
                 self.b.store(to, 0, 0, Size::B8);
                 let from = self.address(at);
+                let helper = match at {
+                    At::User(..) => Helper::ProbeReadUser,
+                    _ => Helper::ProbeReadKernel,
+                };
                 let args = vec![to.into(), i64::from(size.bytes()).into(), from.into()];
-                self.b.call_void(Helper::ProbeReadUser, args);
+                self.read_memory(helper, args);
                 self.b.push(Op::Load {
                     dst,
                     base: to,
@@ -421,7 +426,23 @@ impl Body<'_, '_> {
         } else {
             Helper::ProbeReadKernelStr
         };
-        self.b.call(helper, vec![to.into(), i64::from(len).into(), from])
+        self.read_memory(helper, vec![to.into(), i64::from(len).into(), from])
+    }
+
+    /// Call a helper that reads memory, and count where it can't if the user wants to know that (`-k`). Gives what the
+    /// helper returns.
+    pub fn read_memory(&mut self, helper: Helper, args: Vec<Operand>) -> Reg {
+        let result = self.b.call(helper, args);
+        if self.g.env.counts_failures() {
+            let (failed, done) = (self.b.block(), self.b.block());
+            self.b.branch(Cond::SLt, result, 0, failed, done);
+            self.b.switch_to(failed);
+            let span = self.here();
+            self.count_error(ErrorKind::Unreadable, span);
+            self.b.jump(done);
+            self.b.switch_to(done);
+        }
+        result
     }
 
     /// Copy bytes to memory of the program.
@@ -456,8 +477,7 @@ impl Body<'_, '_> {
                 } else {
                     self.b.add(base, i64::from(off))
                 };
-                self.b
-                    .call_void(helper, vec![to.into(), i64::from(len).into(), from.into()]);
+                self.read_memory(helper, vec![to.into(), i64::from(len).into(), from.into()]);
             }
             _ => self.zero(base, off, len),
         }

@@ -445,6 +445,25 @@ fn scripts_import_others_once_and_errors_name_the_file() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1 2\n\n\n");
 
+    // What is imported last begins, and ends, first. A name that isn't beside the file that imports it is one beside the
+    // script.
+    let order = write(
+        "order.bt",
+        "import \"lib/b.bt\";\nimport \"c.bt\";\nBEGIN { print(\"a\"); exit(); }\nEND { print(\"end a\"); }\n",
+    );
+    write(
+        "lib/b.bt",
+        "import \"lib/d.bt\";\nBEGIN { print(\"b\"); }\nEND { print(\"end b\"); }\n",
+    );
+    write("c.bt", "BEGIN { print(\"c\"); }\n");
+    write("lib/d.bt", "BEGIN { print(\"d\"); }\nEND { print(\"end d\"); }\n");
+    let output = run(&["-q", &order]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "d\nc\nb\na\nend d\nend b\nend a\n\n\n"
+    );
+
     write("lib/two.probe", "\nfn two() : int64 { return tw(); }\n");
     let output = run(&["-q", &main]);
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -36,7 +36,7 @@ pub struct ParseOptions {
     /// `$1`, `$2` and so on.
     pub positional: Vec<String>,
     /// Where in the text the files begin that are [imported](imports): they stand behind the script itself, and each
-    /// is understood for itself, with `#define`s and comments of its own.
+    /// is understood for itself, with `#define`s and comments of its own. The probes of the last one come first.
     pub imported: Vec<usize>,
 }
 

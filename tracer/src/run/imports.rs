@@ -1,7 +1,7 @@
 //! The files that a script imports: read, and put behind its own text.
 //!
-//! A name is looked up beside the file that imports it. Each file counts once, however often and in whatever circle it
-//! is imported. Deliberately absent: directories, C headers and compiled objects.
+//! A name is looked up beside the file that imports it, then beside the script itself. Each file counts once, however
+//! often and in whatever circle it is imported. Deliberately absent: directories, C headers and compiled objects.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +15,13 @@ use super::events::Source;
 /// Put everything that `source` imports behind it; what can't be imported goes to `diagnostics`.
 pub fn resolve(source: &mut Source, diagnostics: &mut Vec<Diagnostic>) {
     let mut known: Vec<PathBuf> = fs::canonicalize(&source.name).into_iter().collect();
+    let beside = |name: &str| {
+        Path::new(name)
+            .parent()
+            .map(Path::to_path_buf)
+            .unwrap_or_default()
+    };
+    let top = beside(&source.name);
     // Files found on the way join the end and are looked at in turn.
     let mut next: usize = 0;
     loop {
@@ -30,9 +37,13 @@ pub fn resolve(source: &mut Source, diagnostics: &mut Vec<Diagnostic>) {
             .get(next)
             .map_or(source.text.len(), |(start, _)| *start);
         next += 1;
-        let directory = Path::new(&name).parent().unwrap_or(Path::new(""));
+        let directory = beside(&name);
         for import in script::imports(&source.text[start..end]) {
-            let path = directory.join(&import.path);
+            let mut path = directory.join(&import.path);
+            let other = top.join(&import.path);
+            if !path.exists() && other.exists() {
+                path = other;
+            }
             match read(&path, &mut known) {
                 Ok(None) => {}
                 Ok(Some(text)) if source.text.len() + text.len() >= MAX_TEXT => {

@@ -95,10 +95,11 @@ pub(super) fn parse(text: &str, options: &ParseOptions) -> (Script, Vec<Diagnost
         constants: HashMap::new(),
         script: Script::default(),
     };
-    let starts = std::iter::once(0).chain(options.imported.iter().copied());
-    let ends = options.imported.iter().copied().chain([text.len()]);
-    for (start, end) in starts.zip(ends) {
+    // What is imported comes before what imports it, so from the last file to the first.
+    let mut end = text.len();
+    for start in options.imported.iter().rev().copied().chain([0]) {
         parser.file(text, start..end);
+        end = start;
     }
     parser.script.expressions = parser.heights.len() as u32;
     (parser.script, parser.diagnostics)

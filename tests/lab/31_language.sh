@@ -232,6 +232,30 @@ if kernel_at_least 5.11; then
     exec 7<&-
 fi
 
+prints "a variable that each CPU has its own of" 'BEGIN {
+    $first = (struct rq *)percpu_kaddr("runqueues", 0); $own = (struct rq *)percpu_kaddr("runqueues");
+    printf("%d %d %d\n", $first.cpu, $own.cpu == cpu, percpu_kaddr("runqueues", 9999) == 0); exit(); }' <<'OUT'
+0 1 1
+
+
+OUT
+# What a shell has just put together can be written to: pages that nobody wrote to yet can't.
+written() {
+    ktrail run -q --unsafe -c "printf 'before\n'" -e 'tracepoint:syscalls:sys_enter_write /pid == cpid && args.count == 7/ {
+        $text = "after "; printf("%d %d\n", write_user(args.buf, $text, 6), write_user(5, "a", 1)); }' >out
+    cat out
+    grep -qx '1 0' out && grep -qx 'after ' out
+}
+check "a process's memory is written" written
+cookie() {
+    ktrail run -q -c "$BASH -c 'exec 3<>/dev/tcp/127.0.0.1/9'" -e 'fentry:tcp_v4_connect {
+        $cookie = socket_cookie(args.sk);
+        printf("%d %d\n", $cookie > 0, $cookie == args.sk.__sk_common.skc_cookie.counter); }' >out 2>err
+    cat out err
+    grep -qx '1 1' out
+}
+if kernel_at_least 5.12; then check "a socket's cookie" cookie; fi
+
 # What each kind of probe takes for the function that it is in, one and several.
 functions() {
     ktrail run -q -e 'kprobe:security_file_open { @["kprobe", func] = 1; } kretprobe:security_file_open { @["kretprobe", func] = 1; }

@@ -573,3 +573,23 @@ fn all_stages_are_shown_in_their_order() {
         ["--- ast", "--- types", "--- ir", "--- asm", "--- verifier"]
     );
 }
+
+#[test]
+fn sockets_have_cookies() {
+    or_skip!("sockets_have_cookies");
+    let script = r#"rawtracepoint:inet_sock_set_state {
+        $cookie = socket_cookie(args.sk);
+        @[$cookie > 0, $cookie == args.sk.__sk_common.skc_cookie.counter] = count(); }"#;
+    // A connection that nobody accepts changes its socket's state, too.
+    let output = run(&[
+        "-q",
+        "-e",
+        script,
+        "-c",
+        "bash -c 'exec 3<>/dev/tcp/127.0.0.1/9' 2>/dev/null",
+    ]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = stdout.lines().filter(|l| !l.is_empty()).collect();
+    assert_eq!(lines.len(), 1, "{output:?}");
+    assert!(lines[0].starts_with("@[true, true]: "), "{stdout}");
+}

@@ -120,7 +120,9 @@ helpers! {
     SkbLoadBytes = 26, "bpf_skb_load_bytes", (4, 5), [Ctx, Int, MemOut, Size] => R::Int;
     GetStackid = 27, "bpf_get_stackid", (4, 6), [Ctx, Map, Int] => R::Int;
     GetCurrentTask = 35, "bpf_get_current_task", (4, 8), [] => R::KernelAddr;
+    ProbeWriteUser = 36, "bpf_probe_write_user", (4, 8), [UserAddr, MemIn, Size] => R::Int;
     GetNumaNodeId = 42, "bpf_get_numa_node_id", (4, 10), [] => R::Int;
+    GetSocketCookie = 46, "bpf_get_socket_cookie", (5, 12), [TypedAddr] => R::Int;
     OverrideReturn = 58, "bpf_override_return", (4, 16), [Ctx, Int] => R::Int;
     GetStack = 67, "bpf_get_stack", (4, 18), [Ctx, MemOut, SizeOrZero, Int] => R::Int;
     GetCurrentCgroupId = 80, "bpf_get_current_cgroup_id", (4, 18), [] => R::Int;

@@ -194,6 +194,8 @@ impl Kernel {
             | Helper::GetAttachCookie
             | Helper::GetFuncRet
             | Helper::DPath
+            | Helper::GetSocketCookie
+            | Helper::ProbeWriteUser
             | Helper::GetNsCurrentPidTgid
             | Helper::SendSignal
             | Helper::SendSignalThread => Err(format!("{} is not simulated", helper.name())),

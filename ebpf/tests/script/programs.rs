@@ -416,7 +416,30 @@ const BAD: &[(&str, &str)] = &[
         "len() takes a map, or 'kstack'",
     ),
     ("BEGIN { print(leader_tid(5)); }", "takes a pointer to a task"),
-    ("BEGIN { write_user(1, 2, 3); }", "write_user() is not supported"),
+    (
+        "BEGIN { write_user(1, 2, 3); }",
+        "takes a text or the address of a variable, not int64",
+    ),
+    (
+        "BEGIN { write_user(1, \"abc\", 5); }",
+        "can't write 5 bytes: there are 4 here",
+    ),
+    (
+        "BEGIN { print(socket_cookie(curtask)); }",
+        "socket_cookie() works in fentry, fexit, rawtracepoint and iter probes only",
+    ),
+    (
+        "fentry:tcp_connect { print(socket_cookie(arg0)); }",
+        "takes a way from an argument through fields, such as args.sk",
+    ),
+    (
+        "BEGIN { print(percpu_kaddr(\"nosuch\")); }",
+        "the kernel's symbols have no variable 'nosuch'",
+    ),
+    (
+        "BEGIN { print(comm(1)); }",
+        "comm() is that of the process that runs",
+    ),
 ];
 
 #[test]

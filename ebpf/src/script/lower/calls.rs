@@ -25,6 +25,8 @@ const VALUES: &[&str] = &[
     "ksym",
     "usym",
     "kaddr",
+    "percpu_kaddr",
+    "socket_cookie",
     "cgroupid",
     "cgroup_path",
     "signal_name",
@@ -78,6 +80,7 @@ const ACTIONS: &[&str] = &[
     "signal",
     "signal_thread",
     "override",
+    "write_user",
     "find",
     "assert",
     "static_assert",
@@ -105,8 +108,8 @@ impl Body<'_, '_> {
         };
         let count =
             match name.name.as_str() {
-                "str" | "buf" | "ntop" | "cgroup_path" | "path" => least_most(1, 2),
-                "strncmp" | "memcmp" | "find" => least_most(3, 3),
+                "str" | "buf" | "ntop" | "cgroup_path" | "path" | "percpu_kaddr" => least_most(1, 2),
+                "strncmp" | "memcmp" | "find" | "write_user" => least_most(3, 3),
                 "strftime" | "strcontains" | "strstr" | "has_key" | "str_concat" | "assert"
                 | "static_assert" => least_most(2, 2),
                 "getopt" => least_most(1, 3),
@@ -140,7 +143,8 @@ impl Body<'_, '_> {
                 | "is_literal"
                 | "is_err"
                 | "kfunc_exist"
-                | "kfunc_allowed" => least_most(1, 1),
+                | "kfunc_allowed"
+                | "socket_cookie" => least_most(1, 1),
                 "time" | "exit" | "nsecs" | "pid" | "tid" | "ppid" | "pcomm" | "leader_tid"
                 | "leader_comm" => least_most(0, 1),
                 "kstack" | "ustack" => least_most(0, 2),
@@ -269,6 +273,9 @@ impl Body<'_, '_> {
             "str" => return self.str(args, span, dest),
             "buf" => return self.buf(args, span, dest),
             "path" => return self.path(args, span),
+            "socket_cookie" => return self.socket_cookie(&args[0], span),
+            "percpu_kaddr" => return self.percpu_kaddr(args),
+            "write_user" => return self.write_user(args, span),
             "ntop" => return self.ntop(args, span),
             "macaddr" => {
                 let v = self.expr(&args[0]);
@@ -435,6 +442,13 @@ impl Body<'_, '_> {
             && let Some(v) = self.builtin(func, span, dest)
         {
             return v;
+        }
+        if func == "comm" {
+            let d = Diagnostic::error(span, "comm() is that of the process that runs, no other's").hint(
+                "keep names by process in a map, such as '@names[pid] = comm', or read a task's '.comm'",
+            );
+            self.g.report(d);
+            return Value::none();
         }
         if super::maps::is_aggregation(func) {
             let message = format!("{func}() must be put into a map, alone: '@m = {func}(…)'");
@@ -611,7 +625,7 @@ impl Body<'_, '_> {
     }
 
     /// A number of bytes, `more` added, that is `most` at most, as the kernel's verifier can see.
-    fn clamped(&mut self, v: &Value, most: u32, more: i64) -> Reg {
+    pub fn clamped(&mut self, v: &Value, most: u32, more: i64) -> Reg {
         let n = self.num(v);
         let size = self.b.int();
         self.b.mov(size, n);

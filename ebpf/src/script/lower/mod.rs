@@ -13,7 +13,7 @@
 //! | `place` | fields, elements, pointers, casts |
 //! | `maps` | entries of maps, aggregations |
 //! | `events` | what is reported to the runtime |
-//! | `builtins`, `calls`, `text`, `options` | names and functions of the language |
+//! | `builtins`, `calls`, `text`, `memory`, `path`, `options` | names and functions of the language |
 //! | `settings` | the config block and the environment |
 //! | `meta` | functions about the script itself, mostly answered while it is compiled |
 //! | `constants` | C's `#define`s that scripts use |
@@ -32,6 +32,7 @@ mod expr;
 mod format;
 mod loops;
 mod maps;
+mod memory;
 mod merge;
 mod meta;
 mod options;

@@ -1,5 +1,6 @@
-//! `path()`: the path of a file. The kernel follows it itself, and wants a pointer whose way from one of the function's
-//! arguments it has seen, field by field. So the argument isn't a value here, but such a way.
+//! `path()` and `socket_cookie()`: the path of a file, the cookie of a socket. The kernel finds them itself, and wants a
+//! pointer whose way from one of the function's arguments it has seen, field by field. So the argument isn't a value here,
+//! but such a way.
 //!
 //! Deliberately absent: ways through variables and casts, where the kernel loses sight of what a number points to.
 
@@ -9,7 +10,7 @@ use super::points::parameters;
 use super::value::{At, Value};
 use crate::ir::{Block, Cond, Op, ProgramKind, Reg, Size, Type};
 use crate::isa::Helper;
-use crate::kernel::{TypeId, field};
+use crate::kernel::{KType, TypeId, Types, field};
 use crate::script::Diagnostic;
 use crate::script::ast::{Expr, ExprKind, Provider};
 use crate::script::types::Ty;
@@ -34,25 +35,15 @@ impl Body<'_, '_> {
                 return Value::none();
             }
         };
-        let traced = matches!(
-            self.provider,
-            Provider::Fentry | Provider::Fexit | Provider::RawTracepoint | Provider::Iter
-        );
-        if !traced || self.apart {
-            self.error(
-                span,
-                "path() works in fentry, fexit and iter probes only, and in no loop over a map",
-            );
+        if !self.arguments_have_types("path", "fentry, fexit and iter", span) {
             return Value::none();
         }
-        // The kernel's verifier knows no types of arguments in a program for many functions.
-        self.unfit |= self.kind == ProgramKind::TracingMulti;
         let ty = Ty::Str { len };
         let (_, found) = self.temp(&ty);
         let (_, base) = self.temp(&ty);
         self.zero(base, 0, len);
         let (copy, done) = (self.b.block(), self.b.block());
-        let Some(step) = self.way(&args[0], done) else {
+        let Some(step) = self.way("path", "args.file.f_path", &args[0], done) else {
             return Value::none();
         };
         if step.name != "struct path" {
@@ -82,10 +73,72 @@ impl Body<'_, '_> {
         Value::of(ty, At::Mem(base, 0))
     }
 
-    /// Where an expression leads that starts at an argument and takes fields; goes to `none` where there is no object.
-    fn way(&mut self, e: &Expr, none: Block) -> Option<Step> {
+    /// `socket_cookie(args.sk)`: the number that the kernel gives to a socket, 0 for no socket.
+    pub fn socket_cookie(&mut self, e: &Expr, span: ast::Span) -> Value {
+        if !self.arguments_have_types("socket_cookie", "fentry, fexit, rawtracepoint and iter", span) {
+            return Value::none();
+        }
+        let dst = self.b.int();
+        self.b.mov(dst, 0);
+        let done = self.b.block();
+        let Some(step) = self.way("socket_cookie", "args.sk", e, done) else {
+            return Value::none();
+        };
+        if step.off != 0 || !self.starts_with("struct sock_common", &step) {
+            let message = format!(
+                "socket_cookie() takes a struct sock *, such as args.sk, not {}",
+                step.name
+            );
+            self.error(e.span, message);
+            return Value::none();
+        }
+        let cookie = self.b.call(Helper::GetSocketCookie, vec![step.base.into()]);
+        self.b.mov(dst, cookie);
+        self.b.jump(done);
+        self.b.switch_to(done);
+        Value::num(Ty::U64, dst)
+    }
+
+    /// A struct of that name is there, or one that starts with it.
+    fn starts_with(&self, name: &str, step: &Step) -> bool {
+        let types = &self.g.universe;
+        let mut ty = types.to_ty(step.id);
+        for _ in 0..8 {
+            match &ty {
+                Ty::Struct { name: found, .. } if found == name => return true,
+                Ty::Struct { id, .. } => match types.get(*id) {
+                    Some(KType::Struct { members, .. }) if !members.is_empty() => {
+                        ty = types.to_ty(members[0].ty);
+                    }
+                    _ => return false,
+                },
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// The kernel's verifier knows what this program's arguments point to.
+    fn arguments_have_types(&mut self, func: &str, probes: &str, span: ast::Span) -> bool {
+        let traced = matches!(
+            self.provider,
+            Provider::Fentry | Provider::Fexit | Provider::RawTracepoint | Provider::Iter
+        );
+        if !traced || self.apart {
+            let message = format!("{func}() works in {probes} probes only, and in no loop over a map");
+            self.error(span, message);
+            return false;
+        }
+        // In a program for many functions it doesn't.
+        self.unfit |= self.kind == ProgramKind::TracingMulti;
+        true
+    }
+
+    /// Where an expression leads that starts at an argument and takes fields, for a function that takes ways such as
+    /// `example`; goes to `none` where there is no object.
+    fn way(&mut self, func: &str, example: &str, e: &Expr, none: Block) -> Option<Step> {
         let ExprKind::Field(inner, name) = &e.kind else {
-            let message = "path() takes a way from an argument through fields, such as args.file.f_path";
+            let message = format!("{func}() takes a way from an argument through fields, such as {example}");
             self.error(e.span, message);
             return None;
         };
@@ -101,7 +154,7 @@ impl Body<'_, '_> {
             }
             return self.pointee_of(base, &ty, e.span);
         }
-        let from = self.way(inner, none)?;
+        let from = self.way(func, example, inner, none)?;
         let Some(member) = field::member(&self.g.universe, from.id, &name.name) else {
             let names = self.g.universe.member_names(from.id);
             let mut d = Diagnostic::error(name.span, format!("{} has no field '{}'", from.name, name.name));
@@ -146,7 +199,7 @@ impl Body<'_, '_> {
             },
             Ty::None => None,
             ty => {
-                self.error(span, format!("{ty} leads to no struct path"));
+                self.error(span, format!("{ty} is no pointer to a struct"));
                 None
             }
         }

@@ -575,6 +575,24 @@ fn all_stages_are_shown_in_their_order() {
 }
 
 #[test]
+fn a_script_is_told_of_a_signal() {
+    or_skip!("a_script_is_told_of_a_signal");
+    let script = r#"BEGIN { system("kill -USR1 $PPID"); }
+        self:signal:SIGUSR1 { print((probe, probetype, @n)); @n = 1; }
+        self:signal:SIGUSR1 /@n == 1/ { print("second"); exit(3); }
+        END { print("end"); }"#;
+    let output = run(&["--unsafe", "-q", "-e", script]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "(self:signal:SIGUSR1, special, 0)\nsecond\nend\n\n\n@n: 1\n"
+    );
+    assert_eq!(output.status.code(), Some(3));
+    let listed = run(&["-l", "self:*"]);
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "self:signal:SIGUSR1\n");
+}
+
+#[test]
 fn sockets_have_cookies() {
     or_skip!("sockets_have_cookies");
     let script = r#"rawtracepoint:inet_sock_set_state {

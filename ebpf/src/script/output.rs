@@ -136,6 +136,8 @@ pub enum AttachPoint {
     Begin,
     /// Run once after everything is detached. A raw tracepoint program.
     End,
+    /// Run once by `BPF_PROG_TEST_RUN` each time that the runtime is sent SIGUSR1. A raw tracepoint program.
+    Signal,
     /// A kernel function's entry, return, or both.
     Kprobe {
         /// Name of the function.

@@ -437,6 +437,11 @@ const BAD: &[(&str, &str)] = &[
         "the kernel's symbols have no variable 'nosuch'",
     ),
     (
+        "self:signal:SIGUSR2 { }",
+        "'SIGUSR2' is no signal that scripts are told of",
+    ),
+    ("self:timer:SIGUSR1 { }", "self:signal:SIGUSR1 only"),
+    (
         "BEGIN { print(comm(1)); }",
         "comm() is that of the process that runs",
     ),

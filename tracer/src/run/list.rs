@@ -22,6 +22,7 @@ const FIXED: &[&str] = &[
     "profile:ms:",
     "profile:s:",
     "profile:us:",
+    "self:signal:SIGUSR1",
 ];
 
 /// Print the attach points that match a pattern, one a line; `verbose`: with their parameters. With `struct `, `union `

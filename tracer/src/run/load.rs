@@ -32,6 +32,8 @@ pub struct Loaded {
     pub maps: Rc<Maps>,
     begin: Vec<Program>,
     end: Vec<Program>,
+    /// What runs when SIGUSR1 comes.
+    signal: Vec<Program>,
     /// Programs that are to be attached, with their code.
     waiting: Vec<Waiting>,
     attached: Vec<Attached>,
@@ -55,6 +57,7 @@ struct Waiting {
 enum Kind {
     Begin,
     End,
+    Signal,
     Other,
 }
 
@@ -62,6 +65,7 @@ fn kind(probe: &Probe) -> Kind {
     match probe.targets.first().map(|t| &t.attach) {
         Some(AttachPoint::Begin) => Kind::Begin,
         Some(AttachPoint::End) => Kind::End,
+        Some(AttachPoint::Signal) => Kind::Signal,
         _ => Kind::Other,
     }
 }
@@ -129,6 +133,7 @@ impl Loaded {
             maps: Rc::new(maps),
             begin: vec![],
             end: vec![],
+            signal: vec![],
             waiting: vec![],
             attached: vec![],
             iterators: vec![],
@@ -141,13 +146,14 @@ impl Loaded {
             match kind(probe) {
                 Kind::Begin => loaded.begin.push(loaded.load(&object, &LoadOptions::default())?),
                 Kind::End => loaded.end.push(loaded.load(&object, &LoadOptions::default())?),
+                Kind::Signal => loaded.signal.push(loaded.load(&object, &LoadOptions::default())?),
                 Kind::Other => loaded.waiting.push(Waiting {
                     probe: probe.clone(),
                     object,
                 }),
             }
         }
-        loaded.count = loaded.begin.len() + loaded.end.len();
+        loaded.count = loaded.begin.len() + loaded.end.len() + loaded.signal.len();
         Ok(loaded)
     }
 
@@ -203,9 +209,22 @@ impl Loaded {
         self.end.iter().try_for_each(|p| run(p, "END"))
     }
 
+    /// Run what SIGUSR1 asks for.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn run_signal(&self) -> anyhow::Result<()> {
+        self.signal.iter().try_for_each(|p| run(p, "self:signal:SIGUSR1"))
+    }
+
+    /// The script has probes for SIGUSR1.
+    pub fn takes_signal(&self) -> bool {
+        !self.signal.is_empty()
+    }
+
     /// True if something can still happen by itself: there is more than BEGIN, END and iterators.
     pub fn waits(&self) -> bool {
-        !self.attached.is_empty()
+        !self.attached.is_empty() || self.takes_signal()
     }
 
     /// Attach all programs that are not attached yet.
@@ -335,7 +354,7 @@ impl Attacher<'_> {
                 let program = self.loaded.load(object, &LoadOptions::default())?;
                 self.each(probe, |_, target| counted(&program, &target.attach))
             }
-            AttachPoint::Begin | AttachPoint::End => Ok(()),
+            AttachPoint::Begin | AttachPoint::End | AttachPoint::Signal => Ok(()),
         }
     }
 

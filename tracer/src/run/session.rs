@@ -14,7 +14,7 @@ use ktrail_ebpf::script::output::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::env::MachineEnv;
@@ -114,6 +114,11 @@ impl<W: Write> Run<'_, W> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        // Else it ends the run at once, as it does any process.
+        let mut user = match self.loaded.takes_signal() {
+            true => Some(signal(SignalKind::user_defined1())?),
+            false => None,
+        };
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let events = self.events.as_ref().map(Ring::watch).transpose()?;
@@ -159,6 +164,10 @@ impl<W: Write> Run<'_, W> {
                 _ = interrupt.recv() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
                 _ = hangup.recv() => return Ok(()),
+                () = came(&mut user) => {
+                    self.loaded.run_signal()?;
+                    self.read(BATCH)?;
+                }
                 status = ended(&mut running) => {
                     let status = status?;
                     if !status.success() && !self.options.quiet {
@@ -348,6 +357,16 @@ async fn readable<T: std::os::fd::AsRawFd>(ring: Option<&AsyncFd<T>>) {
         },
         None => std::future::pending().await,
     }
+}
+
+/// Waits for a signal; for ever if there is none to wait for.
+async fn came(signal: &mut Option<Signal>) {
+    if let Some(signal) = signal
+        && signal.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Waits for the command to end; for ever if there is none.

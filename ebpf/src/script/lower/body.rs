@@ -196,7 +196,7 @@ impl<'g, 'a> Body<'g, 'a> {
         }
         let whole_system = matches!(
             self.provider,
-            Provider::Begin | Provider::End | Provider::Interval
+            Provider::Begin | Provider::End | Provider::SelfSignal | Provider::Interval
         );
         if let (false, Some(pid)) = (whole_system, self.g.env.only_pid()) {
             let ids = self.b.call(Helper::GetCurrentPidTgid, vec![]);

@@ -188,7 +188,7 @@ impl Body<'_, '_> {
                 Value::num(Ty::ProbeName, n)
             }
             "probetype" => Value::text(match self.provider {
-                Provider::Begin | Provider::End => b"special",
+                Provider::Begin | Provider::End | Provider::SelfSignal => b"special",
                 provider => provider.name().as_bytes(),
             }),
             "duration" if self.apart && self.provider == Provider::Span => {

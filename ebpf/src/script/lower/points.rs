@@ -92,6 +92,11 @@ fn places(global: &Global<'_>, point: &ast::AttachPoint) -> Places {
     match (point.provider, parts.as_slice()) {
         (Provider::Begin, []) => one(AttachPoint::Begin),
         (Provider::End, []) => one(AttachPoint::End),
+        (Provider::SelfSignal, ["signal", "SIGUSR1"]) => one(AttachPoint::Signal),
+        (Provider::SelfSignal, ["signal", name]) => refuse(format!(
+            "'{name}' is no signal that scripts are told of: SIGUSR1 is"
+        )),
+        (Provider::SelfSignal, _) => refuse("of ktrail itself there is self:signal:SIGUSR1 only".into()),
         (Provider::Kprobe | Provider::Kretprobe | Provider::Span, [.., _]) if parts.len() <= 2 => {
             kprobes(env, point, &parts)
         }
@@ -216,7 +221,6 @@ fn places(global: &Global<'_>, point: &ast::AttachPoint) -> Places {
             | Provider::Uretprobe
             | Provider::Usdt
             | Provider::Watchpoint
-            | Provider::SelfSignal
             | Provider::Test
             | Provider::Bench,
             _,

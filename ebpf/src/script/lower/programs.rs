@@ -70,7 +70,7 @@ type Way = Vec<(SpanPart, ProgramKind)>;
 /// The kind of program that an attach point of its own has.
 fn kind(attach: &AttachPoint) -> ProgramKind {
     match attach {
-        AttachPoint::Begin | AttachPoint::End => ProgramKind::RawTracepoint,
+        AttachPoint::Begin | AttachPoint::End | AttachPoint::Signal => ProgramKind::RawTracepoint,
         AttachPoint::Kprobe { .. } => ProgramKind::Kprobe,
         AttachPoint::Fentry { .. } | AttachPoint::RawTracepoint { .. } | AttachPoint::Iter { .. } => {
             ProgramKind::Tracing

@@ -232,6 +232,17 @@ if kernel_at_least 5.11; then
     exec 7<&-
 fi
 
+if kernel_at_least 6.9; then
+    prints "loops of many rounds" 'config = { print_maps_on_exit = false } BEGIN { let $n : int64 = 0; let $k : int64 = 0;
+        for ($i : 0..50000) { $n += $i; @ = count(); }
+        for ($i : 0..300) { for ($j : 0..300) { $k++; if ($k % 7 == 0) { @ = count(); } } }
+        print(($n, $k)); exit(); }' <<'OUT'
+(1249975000, 90000)
+
+
+OUT
+fi
+
 prints "a variable that each CPU has its own of" 'BEGIN {
     $first = (struct rq *)percpu_kaddr("runqueues", 0); $own = (struct rq *)percpu_kaddr("runqueues");
     printf("%d %d %d\n", $first.cpu, $own.cpu == cpu, percpu_kaddr("runqueues", 9999) == 0); exit(); }' <<'OUT'

@@ -611,3 +611,39 @@ fn sockets_have_cookies() {
     assert_eq!(lines.len(), 1, "{output:?}");
     assert!(lines[0].starts_with("@[true, true]: "), "{stdout}");
 }
+
+#[test]
+fn loops_of_many_rounds_are_not_walked_by_the_verifier() {
+    let name = "loops_of_many_rounds_are_not_walked_by_the_verifier";
+    or_skip!("loops_of_many_rounds_are_not_walked_by_the_verifier");
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is mounted");
+    let mut numbers = release.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
+    if (numbers.next(), numbers.next()) < (Some(6), Some(9)) {
+        eprintln!("ktrail-test-skip: {name}: loops have no may_goto before Linux 6.9");
+        return;
+    }
+    for (body, result) in [
+        (
+            "for ($i : 0..50000) { $n += $i; @ = count(); }",
+            1_249_975_000_i64,
+        ),
+        (
+            "$m = 50000; for ($i : 0..$m) { $n++; if ($i % 3 == 0) { continue; } @ = count(); }",
+            50_000,
+        ),
+        (
+            "for ($i : 0..300) { for ($j : 0..300) { $n++; if ($n % 7 == 0) { @ = count(); } } }",
+            90_000,
+        ),
+        ("while ($n < 500000) { $n++; @[$n % 3] = count(); }", 500_000),
+        (
+            "for ($i : 0..1000) { if ($i % 3 == 0) { $n++; } if ($i % 5 == 0) { $n++; } @ = count(); @a = count(); \
+             if ($n % 7 == 0) { @b = count(); } if ($n % 2 == 0) { @c = count(); } @d[$n % 3] += 1; }",
+            534,
+        ),
+    ] {
+        let config = "config = { print_maps_on_exit = false }";
+        let program = format!("{config} BEGIN {{ let $n : int64 = 0; {body} print($n); exit(); }}");
+        assert_eq!(printed(&program), format!("{result}\n\n\n"), "{body}");
+    }
+}

@@ -24,10 +24,6 @@ pub const SCRATCH_MAP: u32 = u32::MAX;
 /// The map that holds one zero that the kernel's verifier does not know to be zero.
 pub const ZERO_MAP: u32 = u32::MAX - 1;
 
-/// Loops of more rounds than this are not walked round by round by the kernel's verifier, where it has
-/// `may_goto`: it gives up after a million instructions.
-const SIMULATED_ROUNDS: u32 = 1024;
-
 /// The state of lowering one function.
 pub struct Lower<'a> {
     pub program: &'a Program,
@@ -287,7 +283,7 @@ impl Lower<'_> {
         };
         self.span = self.ir.blocks[header].term_span;
         let exhausted = loops.target(Some((header, cfg)), bound.exhausted.0);
-        let may_goto = self.options.features.may_goto && bound.max > SIMULATED_ROUNDS;
+        let may_goto = self.options.features.may_goto && bound.max > ir::LoopBound::WALKED;
         let preheader = loops.preheaders[&header];
         if may_goto {
             // A counter that the verifier doesn't know, or it would follow every round all the same.

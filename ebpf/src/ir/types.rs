@@ -378,6 +378,12 @@ pub struct LoopBound {
     pub exhausted: Block,
 }
 
+impl LoopBound {
+    /// Loops of more rounds than this are not walked round by round by the kernel's verifier, where it has `may_goto`:
+    /// it gives up after a million instructions.
+    pub const WALKED: u32 = 1024;
+}
+
 /// An operation and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inst {

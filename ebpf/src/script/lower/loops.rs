@@ -1,11 +1,14 @@
 //! Loops: `while`, over ranges, over maps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::ast;
 use super::body::{Body, Var};
 use super::value::{At, Value};
-use crate::ir::{Builder, Cond, FuncRef, Function, MapDecl, MapKind, MapRef, Op, Operand, Reg, Size, Type};
+use crate::ir::{
+    BinOp, Builder, Cond, FuncRef, Function, LoopBound, MapDecl, MapKind, MapRef, Op, Operand, Reg, Size,
+    Type,
+};
 use crate::script::ast::{Expr, ExprKind};
 use crate::script::output::ErrorKind;
 use crate::script::types::Ty;
@@ -14,7 +17,43 @@ use crate::script::visit::{Visitor, walk_block, walk_expression};
 /// Most rounds of a loop whose end isn't known: with `may_goto` and without.
 const ROUNDS: (u32, u32) = (1 << 20, 1 << 10);
 
+/// Up to so many rounds of a script's loop the kernel's verifier may walk one by one, if it is in no other: it follows at
+/// most 8,192 jumps that it has yet to see the other side of.
+const WALKED: u32 = 64;
+
 impl Body<'_, '_> {
+    /// How many rounds code generation is told that a loop has which ends by itself.
+    fn bound(&self, rounds: u32) -> u32 {
+        let alone = self.loops.is_empty() && self.expanding.is_empty();
+        match rounds <= WALKED && alone || !self.g.env.features().may_goto {
+            true => rounds,
+            false => rounds.max(LoopBound::WALKED + 1),
+        }
+    }
+
+    /// Before a loop of so many rounds: add a zero that the kernel's verifier doesn't know to the script's numbers and to
+    /// `counter`. A number that it knows is another one in each round, so that it would walk every round, and give up.
+    fn forget_numbers(&mut self, rounds: u32, counter: Option<Reg>) {
+        if !self.g.env.features().may_goto || rounds <= LoopBound::WALKED {
+            return;
+        }
+        let variables = self.scopes.iter().flat_map(HashMap::values);
+        let numbers = variables.filter_map(|var| match var.at {
+            At::Num(Operand::Reg(r)) if var.ty.is_int() => Some(r),
+            _ => None,
+        });
+        let mut numbers: Vec<Reg> = numbers.chain(counter).collect();
+        numbers.sort_unstable_by_key(|r| r.0);
+        if numbers.is_empty() {
+            return;
+        }
+        let zeros = self.zeros(8);
+        let zero = self.b.load(zeros, 0, Size::B8);
+        for number in numbers {
+            self.push_bin(BinOp::Add, number, zero);
+        }
+    }
+
     fn most_rounds(&self) -> u32 {
         if self.g.env.features().may_goto {
             ROUNDS.0
@@ -27,6 +66,7 @@ impl Body<'_, '_> {
         let (header, inside, done, exhausted) =
             (self.b.block(), self.b.block(), self.b.block(), self.b.block());
         let rounds = self.most_rounds();
+        self.forget_numbers(rounds, None);
         self.b.jump(header);
         self.b.bound(header, rounds, exhausted);
         self.b.switch_to(header);
@@ -79,9 +119,11 @@ impl Body<'_, '_> {
             self.b.block(),
             self.b.block(),
         );
+        let bound = self.bound(rounds);
+        self.forget_numbers(bound, Some(counter));
         self.b.jump(header);
         // The last check of the condition enters the header once more.
-        self.b.bound(header, rounds + 1, exhausted);
+        self.b.bound(header, bound + 1, exhausted);
         self.b.switch_to(header);
         self.b.branch(Cond::SLt, counter, end, inside, done);
         self.b.switch_to(inside);
@@ -94,7 +136,7 @@ impl Body<'_, '_> {
         self.loops.pop();
         self.b.jump(next);
         self.b.switch_to(next);
-        self.push_bin(crate::ir::BinOp::Add, counter, 1);
+        self.push_bin(BinOp::Add, counter, 1);
         self.b.jump(header);
         self.b.switch_to(exhausted);
         if constant.is_none_or(|(a, b)| b.saturating_sub(a) > i64::from(ROUNDS.0)) {

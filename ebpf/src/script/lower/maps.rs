@@ -351,8 +351,9 @@ impl Body<'_, '_> {
         entry
     }
 
-    fn insert_zero(&mut self, u: &Use, key: Reg) {
-        self.g.zeros = self.g.zeros.max(u.decl.value_size.next_multiple_of(8));
+    /// Where so many zero bytes are.
+    pub fn zeros(&mut self, size: u32) -> Reg {
+        self.g.zeros = self.g.zeros.max(size.next_multiple_of(8));
         let zeros = self.map(MapDecl {
             name: ZEROS.into(),
             kind: MapKind::Array,
@@ -360,7 +361,11 @@ impl Body<'_, '_> {
             value_size: self.g.zeros,
             max_entries: 1,
         });
-        let zeros = self.b.map_data(zeros, 0);
+        self.b.map_data(zeros, 0)
+    }
+
+    fn insert_zero(&mut self, u: &Use, key: Reg) {
+        let zeros = self.zeros(u.decl.value_size);
         let map = self.b.map(u.map);
         let args = vec![map.into(), key.into(), zeros.into(), BPF_NOEXIST.into()];
         self.b.call_void(Helper::MapUpdateElem, args);

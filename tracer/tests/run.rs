@@ -647,3 +647,49 @@ fn loops_of_many_rounds_are_not_walked_by_the_verifier() {
         assert_eq!(printed(&program), format!("{result}\n\n\n"), "{body}");
     }
 }
+
+#[test]
+fn packets_are_written_to_capture_files() {
+    or_skip!("packets_are_written_to_capture_files");
+    let file = std::env::temp_dir().join(format!("ktrail-skboutput-{}.pcap", std::process::id()));
+    let path = file.to_str().expect("a name of text");
+    // On the loopback device data begins with the IP header by then.
+    let script = format!(
+        r#"BEGIN {{ printf("ready\n"); }} rawtracepoint:netif_rx /args.skb.len == 61/ {{
+            $whole = skboutput("{path}", args.skb, args.skb.len, 0);
+            printf("%d %d\n", $whole, skboutput("{path}", args.skb, 8, 20)); exit(); }} interval:s:10 {{ exit(1); }}"#
+    );
+    let mut child = Command::new(KTRAIL)
+        .args(["run", "-q", "-e", &script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ktrail runs");
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut text = String::new();
+    out.read_line(&mut text).expect("a line");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let to = socket.local_addr().expect("an address");
+    let payload = [0x5a; 33];
+    // What is attached last may not be there yet.
+    while child.try_wait().expect("our child").is_none() {
+        socket.send_to(&payload, to).expect("sent");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    out.read_to_string(&mut text).expect("text");
+    let bytes = std::fs::read(&file).expect("the file");
+    std::fs::remove_file(&file).expect("it is ours");
+    assert!(text.starts_with("ready\n0 0\n"), "{text}");
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+    assert_eq!((word(0), word(20)), (0xa1b2_3c4d, 101));
+    // The whole packet, then eight bytes from its UDP header on.
+    assert_eq!((word(32), word(36)), (61, 61));
+    let packet = &bytes[40..101];
+    assert_eq!((packet[0], packet[9]), (0x45, 17));
+    assert_eq!(packet[20..22], to.port().to_be_bytes());
+    assert_eq!(packet[28..], payload);
+    assert_eq!((word(109), word(113)), (8, 8));
+    assert_eq!(bytes[117..125], packet[20..28]);
+    let second = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let second = second.expect("after 1970").as_secs();
+    assert!(second.abs_diff(u64::from(word(24))) < 60, "{}", word(24));
+}

@@ -408,8 +408,15 @@ pub enum Action {
         /// Exit code, 64 bits; absent for 0.
         code: Option<Field>,
     },
-    /// Write the packet to a pcap file: reserved, not made yet.
-    SkbOutput,
+    /// Write a packet to a capture file, which the run makes anew.
+    SkbOutput {
+        /// The file's name.
+        path: String,
+        /// A buffer with the packet's first bytes.
+        packet: Field,
+        /// u64: how many there were.
+        wire: Field,
+    },
 }
 
 /// Where text goes.

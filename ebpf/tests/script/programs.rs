@@ -442,6 +442,10 @@ const BAD: &[(&str, &str)] = &[
     ),
     ("self:timer:SIGUSR1 { }", "self:signal:SIGUSR1 only"),
     (
+        r#"BEGIN { skboutput("a.pcap", curtask, 1, 0); }"#,
+        "skboutput() takes a struct sk_buff *, not struct task_struct *",
+    ),
+    (
         "BEGIN { print(comm(1)); }",
         "comm() is that of the process that runs",
     ),

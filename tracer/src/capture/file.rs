@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 const MAX_LEN: usize = 64 << 20;
 
 const PCAP_MICROSECONDS: u32 = 0xa1b2_c3d4;
-const PCAP_NANOSECONDS: u32 = 0xa1b2_3c4d;
+pub(super) const PCAP_NANOSECONDS: u32 = 0xa1b2_3c4d;
 /// A section header block's type reads the same in both byte orders; its third word tells the order.
 const NG_SECTION: u32 = 0x0a0d_0d0a;
 const NG_BYTE_ORDER: u32 = 0x1a2b_3c4d;

@@ -20,7 +20,7 @@ use crate::kernel::program::LoadError;
 use crate::kernel::time::WallClock;
 use crate::run::decode::Decoder;
 use crate::run::env::MachineEnv;
-use crate::run::events::{Actor, Source};
+use crate::run::events::{Actor, Captures, Source};
 use crate::run::format::{Output, OutputFormat};
 use crate::run::imports;
 use crate::run::list;
@@ -514,6 +514,7 @@ fn run(
         decoder,
         source,
         out: Output::new(BufWriter::new(out), format),
+        captures: Captures::default(),
         debug: args.verbose,
         clock: WallClock::measure(),
     };

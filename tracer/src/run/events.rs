@@ -1,6 +1,9 @@
 //! What records ask for: printing, clearing, ending.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
 
@@ -15,6 +18,7 @@ use super::decode::{Decoder, integer};
 use super::format::{Content, Output, OutputFormat, Value, printf};
 use super::names::wall_clock;
 use super::tables::Table;
+use crate::capture::Writer;
 use crate::kernel::maps::Maps;
 use crate::kernel::time::WallClock;
 
@@ -114,10 +118,28 @@ pub struct Actor<'a, W: Write> {
     pub source: &'a Source,
     /// Where printing goes.
     pub out: Output<W>,
+    /// The capture files that it writes.
+    pub captures: Captures,
     /// Show what debugf says.
     pub debug: bool,
     /// The relation of the programs' clock and the wall's.
     pub clock: WallClock,
+}
+
+/// Capture files by name, each made when its first packet comes.
+#[derive(Default)]
+pub struct Captures(BTreeMap<String, Writer>);
+
+impl Captures {
+    fn packet(&mut self, path: &str, time: u64, data: &[u8], wire: u32) -> anyhow::Result<()> {
+        let written = match self.0.entry(path.into()) {
+            Entry::Occupied(file) => file.into_mut().packet(time, data, wire),
+            Entry::Vacant(place) => {
+                Writer::create(Path::new(path)).and_then(|file| place.insert(file).packet(time, data, wire))
+            }
+        };
+        written.with_context(|| format!("skboutput({path:?})"))
+    }
 }
 
 /// Whether to go on.
@@ -199,7 +221,13 @@ impl<W: Write> Actor<'_, W> {
             Action::Exit { code } => {
                 return Ok(Next::Exit(self.number(record, code.as_ref()) as u8));
             }
-            Action::SkbOutput => bail!("skboutput() is not supported"),
+            Action::SkbOutput { path, packet, wire } => {
+                let wire = self.number(record, Some(wire)) as u32;
+                let time = (record.time as i64).wrapping_add(self.clock.offset()) as u64;
+                if let Value::Buffer(data) = self.value(record, packet) {
+                    self.captures.packet(path, time, &data, wire)?;
+                }
+            }
         }
         Ok(Next::Continue)
     }

@@ -81,6 +81,7 @@ const ACTIONS: &[&str] = &[
     "signal_thread",
     "override",
     "write_user",
+    "skboutput",
     "find",
     "assert",
     "static_assert",
@@ -113,6 +114,7 @@ impl Body<'_, '_> {
                 "strftime" | "strcontains" | "strstr" | "has_key" | "str_concat" | "assert"
                 | "static_assert" => least_most(2, 2),
                 "getopt" => least_most(1, 3),
+                "skboutput" => least_most(4, 4),
                 "delete" => least_most(1, 2),
                 "clear"
                 | "zero"
@@ -275,6 +277,7 @@ impl Body<'_, '_> {
             "path" => return self.path(args, span),
             "socket_cookie" => return self.socket_cookie(&args[0], span),
             "percpu_kaddr" => return self.percpu_kaddr(args),
+            "skboutput" => return self.skb_output(args, span),
             "write_user" => return self.write_user(args, span),
             "ntop" => return self.ntop(args, span),
             "macaddr" => {

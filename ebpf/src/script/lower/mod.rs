@@ -13,7 +13,7 @@
 //! | `place` | fields, elements, pointers, casts |
 //! | `maps` | entries of maps, aggregations |
 //! | `events` | what is reported to the runtime |
-//! | `builtins`, `calls`, `text`, `memory`, `path`, `options` | names and functions of the language |
+//! | `builtins`, `calls`, `text`, `memory`, `path`, `packet`, `options` | names and functions of the language |
 //! | `settings` | the config block and the environment |
 //! | `meta` | functions about the script itself, mostly answered while it is compiled |
 //! | `constants` | C's `#define`s that scripts use |
@@ -36,6 +36,7 @@ mod memory;
 mod merge;
 mod meta;
 mod options;
+mod packet;
 mod path;
 mod place;
 pub(super) mod points;

@@ -492,6 +492,8 @@ pub enum Conv {
     Pointer,
     /// `s`: any printable value.
     Text,
+    /// `gr`: the flags of an allocation in the kernel, by name.
+    Gfp,
     /// `r`: a buffer, what isn't printable escaped.
     Escaped,
     /// `rx`: a buffer as `\x00`.

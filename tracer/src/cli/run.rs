@@ -101,7 +101,7 @@ pub struct Args {
     #[arg(short = 'I', long = "include", value_name = "HEADER", hide = true)]
     include: Vec<String>,
 
-    /// Allow what changes the system: system(), signal(), override()
+    /// Allow what changes the system: system(), signal(), override(), write_user()
     #[arg(long = "unsafe")]
     allow_unsafe: bool,
 

@@ -78,6 +78,10 @@ fn spec(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Option<S
             Conv::Pointer
         }
         Some('s') => Conv::Text,
+        Some('g') if chars.next_if_eq(&'r').is_some() => {
+            spec.bytes = 8;
+            Conv::Gfp
+        }
         Some('r') => match chars.peek() {
             Some('x') => {
                 chars.next();
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn refuses_what_printf_does_not_know() {
-        for text in ["%", "%q", "%lhd", "%*d", "%99999d"] {
+        for text in ["%", "%q", "%g", "%lhd", "%*d", "%99999d"] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
     }

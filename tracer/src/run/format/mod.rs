@@ -2,6 +2,7 @@
 //!
 //! Everything here works on decoded [`Value`]s; nothing knows how they lay in memory or where they came from.
 
+mod gfp;
 mod hist;
 mod json;
 mod map;

@@ -4,6 +4,7 @@
 
 use ktrail_ebpf::script::output::{Conv, Format, Piece, Spec};
 
+use super::gfp;
 use super::value::{Value, escaped};
 
 /// The text of a format with its arguments, in order. An argument that is missing prints nothing.
@@ -59,6 +60,7 @@ fn argument(out: &mut Vec<u8>, spec: &Spec, value: &Value) {
         },
         Conv::Char => pad(out, spec, &[number as u8]),
         Conv::Text => pad(out, spec, &value.text()),
+        Conv::Gfp => pad(out, spec, gfp::names(number as u64).as_bytes()),
         Conv::Escaped => pad(out, spec, escaped(bytes(value)).as_bytes()),
         Conv::EscapedHex => pad(out, spec, hex(bytes(value), "\\x", "").as_bytes()),
         Conv::SpacedHex => pad(out, spec, hex(bytes(value), "", " ").as_bytes()),

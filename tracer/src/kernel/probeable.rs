@@ -402,8 +402,8 @@ impl<'f> Code<'f> {
         }
         let named = symbols.named_each(keys.clone().map(|(_, name)| name));
         for ((module, name), here) in &mut addresses {
-            let symbols = named.get(name).into_iter().flatten();
-            here.extend(symbols.filter(|s| s.module == *module).map(|s| s.addr));
+            let code = named.get(name).into_iter().flatten();
+            here.extend(code.filter(|c| c.module == *module).map(|c| c.addr));
         }
         let existing = keys.clone().map(|key| (key, addresses[&key].len()));
         let existing = existing.filter(|&(_, count)| count > 0).collect();

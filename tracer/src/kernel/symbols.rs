@@ -53,6 +53,15 @@ pub struct Symbol<'a> {
     pub module: &'a str,
 }
 
+/// Where code of a name is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// Its address.
+    pub addr: u64,
+    /// The module that it is in; empty for the kernel itself; `bpf` for programs.
+    pub module: String,
+}
+
 /// Functions by the addresses of their code, also where modules come while they are asked for: to the symbols read before,
 /// such an address is in whatever was the last before it. An address that was asked for keeps its name.
 pub struct Functions {
@@ -169,21 +178,14 @@ impl Symbols {
 
     fn table(&self) -> &Table {
         self.0.get_or_init(|| {
-            // Line by line: the whole text would take twice the room of the table. More room is reserved than it takes,
-            // since growing would leave holes as large; what is never written to is no memory.
+            // More room is reserved than it takes, since growing would leave holes as large; what is never written to is
+            // no memory.
             let mut table = Table {
                 entries: Vec::with_capacity(1 << 18),
                 names: String::with_capacity(8 << 20),
                 modules: Vec::new(),
             };
-            if let Ok(file) = File::open(KALLSYMS) {
-                let mut file = BufReader::with_capacity(64 << 10, file);
-                let mut line = Vec::with_capacity(256);
-                while file.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-                    table.parse_line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
-                    line.clear();
-                }
-            }
+            each_line(|line| table.parse_line(line).unwrap_or_default());
             table.sort();
             table.entries.shrink_to_fit();
             table.names.shrink_to_fit();
@@ -233,15 +235,29 @@ impl Symbols {
         symbols.find(|s| s.name == name).map(|s| s.addr)
     }
 
-    /// As [`Symbols::named`] for many names at once, in one walk. Names without code have no entry.
-    pub fn named_each<'n>(&self, names: impl Iterator<Item = &'n str>) -> HashMap<&'n str, Vec<Symbol<'_>>> {
-        let mut found: HashMap<&str, Vec<Symbol<'_>>> = names.map(|n| (n, Vec::new())).collect();
-        for symbol in self.code() {
-            if let Some(list) = found.get_mut(symbol.name) {
-                list.push(symbol);
+    /// As [`Symbols::named`] for many names at once, in one walk. Names without code have no entry. If the symbols have not
+    /// been read yet, they are looked through, but not kept.
+    pub fn named_each<'n>(&self, names: impl Iterator<Item = &'n str>) -> HashMap<&'n str, Vec<Code>> {
+        let mut found: HashMap<&str, Vec<Code>> = names.map(|n| (n, Vec::new())).collect();
+        let mut look_at = |name: &str, module: &str, addr: u64| {
+            if let Some(list) = found.get_mut(name) {
+                let module = module.to_owned();
+                list.push(Code { addr, module });
             }
+        };
+        match self.0.get() {
+            Some(_) => self.code().for_each(|s| look_at(s.name, s.module, s.addr)),
+            None => each_line(|line| {
+                if let Some(line) = Line::parse(line).filter(|line| line.text) {
+                    look_at(line.name, line.module, line.addr);
+                }
+            }),
         }
         found.retain(|_, list| !list.is_empty());
+        // As the table has them.
+        found
+            .values_mut()
+            .for_each(|list| list.sort_by_key(|code| code.addr));
         found
     }
 
@@ -253,6 +269,44 @@ impl Symbols {
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// A symbol as the kernel lists it.
+struct Line<'a> {
+    addr: u64,
+    /// Code, not data.
+    text: bool,
+    name: &'a str,
+    module: &'a str,
+}
+
+impl Line<'_> {
+    fn parse(line: &str) -> Option<Line<'_>> {
+        let (addr, rest) = line.split_once(' ')?;
+        let (kind, rest) = rest.split_once(' ')?;
+        let (name, module) = match rest.split_once('\t') {
+            Some((name, module)) => (name, module.trim_start_matches('[').trim_end_matches(']')),
+            None => (rest, ""),
+        };
+        Some(Line {
+            addr: u64::from_str_radix(addr, 16).ok()?,
+            // As nm(1) has them.
+            text: matches!(kind, "t" | "T" | "w" | "W"),
+            name,
+            module,
+        })
+    }
+}
+
+/// Line by line, as the whole text would take twice the room of the table.
+fn each_line(mut f: impl FnMut(&str)) {
+    let Ok(file) = File::open(KALLSYMS) else { return };
+    let mut file = BufReader::with_capacity(64 << 10, file);
+    let mut line = Vec::with_capacity(256);
+    while file.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        f(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+        line.clear();
     }
 }
 
@@ -276,13 +330,12 @@ impl Table {
     }
 
     fn parse_line(&mut self, line: &str) -> Option<()> {
-        let (addr, rest) = line.split_once(' ')?;
-        let (kind, rest) = rest.split_once(' ')?;
-        let (name, module) = match rest.split_once('\t') {
-            Some((name, module)) => (name, module.trim_start_matches('[').trim_end_matches(']')),
-            None => (rest, ""),
-        };
-        let addr = u64::from_str_radix(addr, 16).ok()?;
+        let Line {
+            addr,
+            text,
+            name,
+            module,
+        } = Line::parse(line)?;
         let module = match module {
             "" => 0,
             // A module's symbols stand together.
@@ -296,8 +349,6 @@ impl Table {
             },
         };
         let len = u16::try_from(name.len()).ok().filter(|len| len & TEXT == 0)?;
-        // As nm(1) has them.
-        let text = matches!(kind, "t" | "T" | "w" | "W");
         self.entries.push(Entry {
             addr,
             name: u32::try_from(self.names.len()).ok()?,
@@ -402,5 +453,14 @@ not a line
         let each = symbols.named_each(["first", "twice", "absent", "some_data"].into_iter());
         assert_eq!(each.len(), 2);
         assert_eq!((each["first"].len(), each["twice"].len()), (1, 3));
+    }
+
+    #[test]
+    fn symbols_that_are_not_kept_are_found_all_the_same() {
+        let (kept, passing) = (Symbols::default(), Symbols::default());
+        kept.table();
+        let names = || ["schedule", "kfree_skb", "no_such_function"].into_iter();
+        assert_eq!(passing.named_each(names()), kept.named_each(names()));
+        assert!(passing.0.get().is_none());
     }
 }

@@ -198,7 +198,7 @@ impl MachineEnv {
             return Some(code);
         }
         for (name, found) in self.symbols.get()?.named_each(names.iter().copied()) {
-            let found = found.iter().map(|s| (s.module.to_string(), s.addr));
+            let found = found.into_iter().map(|code| (code.module, code.addr));
             code.insert(name, found.collect());
         }
         Some(code)

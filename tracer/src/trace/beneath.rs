@@ -133,7 +133,7 @@ pub fn find(kernel: &Kernel, backend: Option<Backend>, names: &[String]) -> Resu
         let id = kernel.btf.function(None, name);
         let module = match (id, symbols.get(name).and_then(|found| found.first())) {
             (Some(id), _) => kernel.btf.module(id),
-            (None, Some(symbol)) => symbol.module,
+            (None, Some(code)) => &code.module,
             (None, None) => {
                 return Err(Unfit::Unknown {
                     name: (*name).into(),

@@ -344,7 +344,7 @@ impl Lower<'_> {
     }
 
     /// Make `dst` the address `from` of memory that plain loads may read, [`RdonlyCast::BYTES`] of it.
-    fn cast(&mut self, dst: V, from: V) {
+    pub fn cast(&mut self, dst: V, from: V) {
         if let Some(RdonlyCast { function, bytes }) = self.options.features.rdonly_cast {
             self.push(Mop::Call {
                 callee: Callee::Kfunc(function),

@@ -17,7 +17,7 @@ use crate::ir::{
     Span, Term, Width,
 };
 use crate::isa::{Helper, op};
-use crate::kernel::Session;
+use crate::kernel::{RdonlyCast, Session};
 
 /// The map of per-CPU scratch, when some area is there.
 pub const SCRATCH_MAP: u32 = u32::MAX;
@@ -805,6 +805,19 @@ impl Lower<'_> {
                         "an argument that is passed in a register",
                     )
                 })?
+            }
+            // The context is the kernel's memory, too, and so are the arguments in it. Read as such they are there where
+            // it has no prototype, and where the kernel refuses a tracepoint with fewer arguments than the program
+            // reads on any of its ways. (The first argument each has.)
+            ProgramKind::TracingMulti | ProgramKind::RawTracepoint
+                if self.options.features.rdonly_cast.is_some()
+                    && 8 * (u32::from(index) + 1) <= RdonlyCast::BYTES
+                    && (index > 0 || self.program.kind == ProgramKind::TracingMulti) =>
+            {
+                let cast = self.out.vreg();
+                self.cast(cast, ctx);
+                self.load(dst, Base::V(cast), 8 * i32::from(index), Size::B8, false, true);
+                return Ok(());
             }
             ProgramKind::Tracing | ProgramKind::RawTracepoint => 8 * i32::from(index),
             ProgramKind::TracingMulti => {

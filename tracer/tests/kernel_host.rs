@@ -92,6 +92,43 @@ fn a_program_runs_and_its_record_arrives() {
 }
 
 #[test]
+fn a_record_that_reaches_over_the_rings_end_is_whole() {
+    or_skip!("a_record_that_reaches_over_the_rings_end_is_whole");
+    const SIZE: u32 = 1 << 12;
+    let maps = vec![decl("events", MapKind::RingBuf, 0, 0, SIZE)];
+    // Twice the packet's length on the stack, as 16 bytes: bpf_ringbuf_output(events, r10 - 16, 16, 0); return 0
+    let insns = vec![
+        insn(0x61, 2, 1, 0, 0),
+        insn(0x7b, 10, 2, -16, 0),
+        insn(0x7b, 10, 2, -8, 0),
+        insn(0x18, 1, 0, 0, 0),
+        insn(0, 0, 0, 0, 0),
+        insn(0xbf, 2, 10, 0, 0),
+        insn(0x07, 2, 0, 0, -16),
+        insn(0xb7, 3, 0, 0, 16),
+        insn(0xb7, 4, 0, 0, 0),
+        insn(0x85, 0, 0, 0, 130),
+        insn(0x95, 0, 0, 0, 0),
+    ];
+    let relocs = vec![Reloc {
+        insn: 3,
+        map: MapRef(0),
+        value_off: None,
+    }];
+    let object = object(ProgramKind::SchedCls, insns, relocs, maps);
+    let maps = Maps::create(&object.maps).expect("the ring can be made");
+    let program = program::load(&object, &maps, &LoadOptions::default()).expect("it loads");
+    let mut ring = Ring::open(maps.get("events").expect("it was declared")).expect("it maps");
+    // With its header a record takes 24 bytes, of which the ring's size is no multiple.
+    for length in 64..64 + 3 * SIZE as usize / 24 {
+        program.test_run(&vec![0; length], 1).expect("test run works");
+        let half = (length as u64).to_ne_bytes();
+        let count = ring.drain(|record| assert_eq!(record, [half, half].concat(), "a packet of {length}"));
+        assert_eq!(count, 1, "a packet of {length}");
+    }
+}
+
+#[test]
 fn a_map_value_is_addressed_directly() {
     or_skip!("a_map_value_is_addressed_directly");
     let maps = vec![decl("config", MapKind::Array, 4, 16, 1)];

@@ -201,6 +201,8 @@ pub struct Places {
     /// Where the code lies that gives packets' data to processes, if that is known without the symbols.
     reading: Option<Vec<Range<u64>>>,
     symbols: Rc<Symbols>,
+    /// The symbols are being read.
+    naming: bool,
     /// What reports carry on request.
     pub extras: Extras,
     returns: HashMap<PointId, Returns>,
@@ -219,6 +221,7 @@ impl Places {
             probed,
             reading,
             symbols,
+            naming: false,
             extras,
             returns,
         }
@@ -319,7 +322,13 @@ impl Session {
     /// Take up to `max` reports from the ring.
     pub fn read(&mut self, max: usize, mut take: impl FnMut(&[u8], &Places)) -> usize {
         let Session { ring, places, .. } = self;
-        ring.drain_some(max, |bytes| take(bytes, places))
+        let count = ring.drain_some(max, |bytes| take(bytes, places));
+        if count > 0 && !places.naming {
+            // Drops name the code that dropped. Without reports, nobody asks, and the names take memory.
+            places.naming = true;
+            places.symbols.read_ahead();
+        }
+        count
     }
 
     /// How many functions are still being attached.

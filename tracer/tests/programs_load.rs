@@ -50,6 +50,7 @@ const ROLES: &[Role] = &[
     },
     Role::Free { only_if: None },
     Role::Free { only_if: Some(1) },
+    Role::ByCookie,
 ];
 
 #[test]
@@ -108,6 +109,9 @@ fn every_role_passes_the_verifier() {
             continue;
         };
         for &role in ROLES {
+            if role == Role::ByCookie && !features.codegen.attach_cookie {
+                continue;
+            }
             for indirect in [false, true] {
                 for only in [
                     Only::default(),
@@ -120,7 +124,10 @@ fn every_role_passes_the_verifier() {
                         let (place, limits, turn) = (*place, *limits, *turn);
                         let spec = Spec {
                             kind: ProgramKind::Kprobe,
-                            skb: SkbArg { index: 0, indirect },
+                            skb: match role {
+                                Role::ByCookie => SkbArg::TOLD,
+                                _ => SkbArg { index: 0, indirect },
+                            },
                             place,
                             starts: true,
                             role,

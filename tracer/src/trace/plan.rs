@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::event::{Point, PointId, PointKind};
-use super::program::{Role, Rules, SkbArg};
+use super::program::{self, Role, Rules, SkbArg};
 
 /// A function or a tracepoint that takes an skb, as the scan of BTF found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Group {
     pub quiet: bool,
     /// The points.
     pub points: Vec<PointId>,
+    /// What the program is told at each of them.
+    pub cookies: Vec<u64>,
 }
 
 /// Functions that run while an skb is being released. Its headers may still look like a packet's, so that a
@@ -183,48 +185,75 @@ fn tracepoint_role(name: &str, params: u8, functions: &HashSet<&str>) -> Role {
     }
 }
 
+/// Where an attach cookie can tell a program where its packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookies {
+    /// At functions.
+    pub functions: bool,
+    /// At tracepoints: if a program may be written to read more arguments than some of them have.
+    pub tracepoints: bool,
+}
+
 /// Whether packets pass between the stack and a device there: folded journeys are told apart by it.
 pub fn at_device(point: &Point) -> bool {
     const TRACEPOINTS: &[&str] = &["net_dev_start_xmit", "netif_receive_skb", "netif_rx"];
     point.kind == PointKind::Tracepoint && TRACEPOINTS.contains(&&*point.name)
 }
 
-/// Group candidates by the program that they need. A candidate's number is its position. `cookies`: whether programs
-/// at functions are told where they are. Then those that few share are one: each takes the kernel its time to check
-/// and to attach, some 25 ms. (At tracepoints a program may not read more arguments than the tracepoint has.) `folds`: whether it
-/// matters which device a packet passes to or from.
-pub fn group(candidates: &[Candidate], cookies: bool, folds: bool) -> Vec<Group> {
+/// Group candidates by the program that they need. A candidate's number is its position. `cookies`: where programs are
+/// told where they are. Then those that few share are one: each takes the kernel its time to check
+/// and to attach, some 25 ms. Where a packet can only pass followed the role is told, too. `folds`: whether it matters which
+/// device a packet passes to or from.
+pub fn group(candidates: &[Candidate], cookies: Cookies, folds: bool) -> Vec<Group> {
     let functions: HashSet<&str> = candidates
         .iter()
         .filter(|c| c.point.kind == PointKind::Function && c.point.module.is_empty())
         .map(|c| c.point.name.as_str())
         .collect();
-    let mut groups: BTreeMap<(PointKind, SkbArg, Role, bool), Vec<PointId>> = BTreeMap::new();
+    type Points = (Vec<PointId>, Vec<u64>);
+    let mut groups: BTreeMap<(PointKind, SkbArg, Role, bool), Points> = BTreeMap::new();
     for (number, candidate) in (0..).zip(candidates) {
         let (mut role, skb) = role(candidate, &functions);
         if folds && role == Role::Pass && at_device(&candidate.point) {
             role = Role::Device;
         }
         let own = skb.is_none();
-        let mut skb = skb.unwrap_or(candidate.skb);
-        let rare = match role {
-            Role::Pass => skb.indirect || skb.index >= 2 || candidate.apart && own,
-            Role::Copy => own,
-            _ => false,
-        };
+        let at = skb.unwrap_or(candidate.skb);
         let function = candidate.point.kind == PointKind::Function;
-        if cookies && function && rare && skb.index < SkbArg::MOST {
-            skb.index = SkbArg::BY_COOKIE;
+        let told = if function {
+            cookies.functions
+        } else {
+            cookies.tracepoints
+        };
+        let tellable = told && own && at.index < SkbArg::MOST;
+        if tellable && function && role == Role::Pass && at.indirect {
+            // It may point to one that isn't set yet, so that no journey starts.
+            role = Role::PassFollowed;
+        }
+        let mut skb = at;
+        let mut cookie = number.into();
+        // At a function one rather goes by the second argument, too: so are most of their packets.
+        let rare = at.index >= if function { 2 } else { 1 } || candidate.apart;
+        if let Some(told) = role.told().filter(|_| tellable && function) {
+            cookie = program::cookie(number, at, told);
+            skb = SkbArg::TOLD;
+            role = Role::ByCookie;
+        } else if tellable && role == Role::Pass && !at.indirect && rare {
+            cookie = program::cookie(number, at, 0);
+            skb = SkbArg::TOLD;
         }
         let key = (candidate.point.kind, skb, role, candidate.point.quiet);
-        groups.entry(key).or_default().push(PointId(number));
+        let (points, told) = groups.entry(key).or_default();
+        points.push(PointId(number));
+        told.push(cookie);
     }
-    let group = |((kind, skb, role, quiet), points)| Group {
+    let group = |((kind, skb, role, quiet), (points, cookies))| Group {
         kind,
         skb,
         role,
         quiet,
         points,
+        cookies,
     };
     groups.into_iter().map(group).collect()
 }
@@ -261,6 +290,15 @@ fn role(candidate: &Candidate, functions: &HashSet<&str>) -> (Role, Option<SkbAr
 mod tests {
     use super::*;
 
+    const BOTH: Cookies = Cookies {
+        functions: true,
+        tracepoints: true,
+    };
+    const NONE: Cookies = Cookies {
+        functions: false,
+        tracepoints: false,
+    };
+
     fn candidate(name: &str, kind: PointKind, index: u8, params: u8) -> Candidate {
         let point = Point {
             name: name.into(),
@@ -294,14 +332,14 @@ mod tests {
             candidate("__skb_clone", Function, 0, 2),
             candidate("__copy_skb_header", Function, 0, 2),
         ];
-        let groups = group(&both, true, false);
+        let groups = group(&both, BOTH, false);
         assert_eq!(
             role_of(&groups, 0),
             (Role::Pass, 1),
             "the original passes; the clone is none yet"
         );
         assert_eq!(role_of(&groups, 1), (Role::Clone { from: 1 }, 0));
-        let groups = group(&both[..1], true, false);
+        let groups = group(&both[..1], BOTH, false);
         assert_eq!(role_of(&groups, 0), (Role::Clone { from: 1 }, 0));
     }
 
@@ -309,7 +347,7 @@ mod tests {
     fn a_drop_is_the_last_word_only_where_functions_are_not_seen() {
         use PointKind::{Function, Tracepoint};
         let drop = candidate("kfree_skb", Tracepoint, 0, 4);
-        let alone = group(std::slice::from_ref(&drop), true, false);
+        let alone = group(std::slice::from_ref(&drop), BOTH, false);
         assert_eq!(
             role_of(&alone, 0).0,
             Role::Drop {
@@ -318,7 +356,7 @@ mod tests {
                 last: true
             }
         );
-        let with = group(&[drop, candidate("ip_rcv", Function, 0, 4)], true, false);
+        let with = group(&[drop, candidate("ip_rcv", Function, 0, 4)], BOTH, false);
         assert_eq!(
             role_of(&with, 0).0,
             Role::Drop {
@@ -341,7 +379,7 @@ mod tests {
                 candidate("ipt_do_table", Function, 1, 3),
                 candidate("ip6t_do_table", Function, 0, 3),
             ],
-            true,
+            BOTH,
             false,
         );
         let role = |point| role_of(&groups, point).0;
@@ -361,8 +399,8 @@ mod tests {
             candidate("fifth", Function, 4, 5),
         ];
         let indexes = |groups: Vec<Group>| groups.iter().map(|g| g.skb.index).collect::<Vec<_>>();
-        assert_eq!(indexes(group(&all, true, false)), [0, SkbArg::BY_COOKIE]);
-        assert_eq!(indexes(group(&all, false, false)), [0, 2, 4]);
+        assert_eq!(indexes(group(&all, BOTH, false)), [0, SkbArg::BY_COOKIE]);
+        assert_eq!(indexes(group(&all, NONE, false)), [0, 2, 4]);
 
         // Those that trampolines can't serve, too, and the functions that copy to processes.
         let apart = |index, apart| Candidate {
@@ -370,14 +408,54 @@ mod tests {
             ..candidate("any", Function, index, 2)
         };
         let all = [apart(0, false), apart(0, true), apart(1, true), apart(2, true)];
-        assert_eq!(indexes(group(&all, true, false)), [0, SkbArg::BY_COOKIE]);
-        assert_eq!(indexes(group(&all, false, false)), [0, 1, 2]);
+        assert_eq!(indexes(group(&all, BOTH, false)), [0, SkbArg::BY_COOKIE]);
+        assert_eq!(indexes(group(&all, NONE, false)), [0, 1, 2]);
         let copying = [
             candidate("skb_copy_and_csum_datagram_msg", Function, 0, 3),
             candidate("skb_consume_udp", Function, 1, 3),
         ];
-        assert_eq!(indexes(group(&copying, true, false)), [SkbArg::BY_COOKIE]);
-        assert_eq!(indexes(group(&copying, false, false)), [0, 1]);
+        assert_eq!(indexes(group(&copying, BOTH, false)), [SkbArg::BY_COOKIE]);
+        assert_eq!(indexes(group(&copying, NONE, false)), [0, 1]);
+    }
+
+    #[test]
+    fn roles_without_starts_share_a_program_where_cookies_tell_them_apart() {
+        let of = |name, kind, index, indirect| {
+            let mut candidate = candidate(name, kind, index, 3);
+            candidate.skb.indirect = indirect;
+            candidate
+        };
+        use PointKind::{Function, Tracepoint};
+        let all = [
+            of("kfree_skbmem", Function, 0, false),
+            of("kfree_skb_partial", Function, 0, false),
+            of("sk_skb_reason_drop", Function, 1, false),
+            of("skb_consume_udp", Function, 1, false),
+            of("any", Function, 1, true),
+            of("net_dev_queue", Tracepoint, 0, false),
+            of("second", Tracepoint, 1, false),
+            of("fourth", Tracepoint, 3, false),
+        ];
+        let groups = group(&all, BOTH, false);
+        for point in 0..5 {
+            assert_eq!(role_of(&groups, point), (Role::ByCookie, SkbArg::BY_COOKIE));
+        }
+        assert_eq!(role_of(&groups, 5), (Role::Pass, 0));
+        assert_eq!(role_of(&groups, 6), (Role::Pass, SkbArg::BY_COOKIE));
+        assert_eq!(groups.len(), 3);
+        // Freed, only if the second argument is not zero; at a pointer to the second.
+        let told = groups.iter().find(|g| g.role == Role::ByCookie).unwrap();
+        assert_eq!(
+            told.cookies,
+            [
+                0x70 << 32,
+                0x170 << 32 | 1,
+                1 << 32 | 2,
+                0x11 << 32 | 3,
+                9 << 32 | 4
+            ]
+        );
+        assert_eq!(group(&all, NONE, false).len(), 8);
     }
 
     #[test]
@@ -387,7 +465,7 @@ mod tests {
             apart: true,
             ..candidate(name, PointKind::Function, 0, 2)
         };
-        let groups = group(&[clone(name), clone(header)], true, false);
+        let groups = group(&[clone(name), clone(header)], BOTH, false);
         // Its cookie would say where the copy is.
         assert_eq!(role_of(&groups, 0), (Role::Pass, 1));
     }

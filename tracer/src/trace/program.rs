@@ -28,6 +28,7 @@ use ktrail_ebpf::isa::Helper;
 
 use super::extras::Extras;
 use super::offsets::Offsets;
+use super::record::SignCode;
 use super::view::SkbView;
 pub use hits::{TURNS_SIZE, Turn, Watch};
 
@@ -51,6 +52,11 @@ impl SkbArg {
     pub const BY_COOKIE: u8 = u8::MAX;
     /// Positions that a cookie can tell: from 0 to one less.
     pub const MOST: u8 = 6;
+    /// All is told by cookie.
+    pub const TOLD: SkbArg = SkbArg {
+        index: SkbArg::BY_COOKIE,
+        indirect: false,
+    };
 }
 
 /// How a report says where it comes from.
@@ -120,7 +126,27 @@ pub enum Role {
         /// Only if this argument is not zero.
         only_if: Option<u8>,
     },
+    /// One of those that [`Role::told`] has a number for, where no journey starts. The attach cookie says which, and
+    /// where the skb is ([`cookie`]).
+    ByCookie,
 }
+
+/// The attach cookie of a point: its number in the lower half. Above that, for programs that ask, where its skb is
+/// ([`SkbArg::BY_COOKIE`]), and what [`Role::told`] says ([`Role::ByCookie`]).
+pub fn cookie(point: u32, skb: SkbArg, told: u8) -> u64 {
+    let indirect = if skb.indirect { INDIRECT } else { 0 };
+    let upper = i64::from(skb.index) | indirect | i64::from(told) << TOLD;
+    u64::from(point) | upper.cast_unsigned() << 32
+}
+
+/// In the upper half of a cookie, beside the position: the skb is behind a pointer.
+const INDIRECT: i64 = 8;
+/// And where the role begins.
+const TOLD: i64 = 4;
+/// In a role: only if the second argument is not zero.
+const CONDITIONAL: u8 = 0x10;
+/// What of a role is a [`SignCode`].
+const SIGN: i64 = 0xf;
 
 /// The argument that says which rules run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +158,18 @@ pub enum Rules {
 }
 
 impl Role {
+    /// What tells it in a cookie, if [`Role::ByCookie`] can stand for it.
+    pub fn told(self) -> Option<u8> {
+        let (sign, conditional) = match self {
+            Role::PassFollowed => (SignCode::Passed, 0),
+            Role::Copy => (SignCode::Copied, 0),
+            Role::Free { only_if: None } => (SignCode::Freed, 0),
+            Role::Free { only_if: Some(1) } => (SignCode::Freed, CONDITIONAL),
+            _ => return None,
+        };
+        Some(sign as u8 | conditional)
+    }
+
     /// May a journey start here?
     fn starts(self) -> bool {
         matches!(
@@ -140,16 +178,19 @@ impl Role {
         )
     }
 
-    /// Can the packet's state still be read here?
+    /// Can the packet's state still be read here? ([`Role::ByCookie`]: perhaps.)
     fn has_state(self) -> bool {
         !matches!(self, Role::Free { .. } | Role::Transmit { .. })
     }
 
-    /// Is the skb not followed any more after this?
+    /// Is the skb not followed any more after this? ([`Role::ByCookie`]: perhaps.)
     fn ends(self) -> bool {
         matches!(
             self,
-            Role::Free { .. } | Role::Drop { last: true, .. } | Role::Consume { last: true, .. }
+            Role::Free { .. }
+                | Role::Drop { last: true, .. }
+                | Role::Consume { last: true, .. }
+                | Role::ByCookie
         )
     }
 }
@@ -233,6 +274,9 @@ struct Body<'a> {
     /// Which of the journey's copies the skb is, and of which it was cloned just now, where journeys are folded.
     copy: Reg,
     origin: Reg,
+    /// The upper half of the cookie, and the sign in it, where the role is told by cookie.
+    upper: Reg,
+    told: Reg,
 }
 
 impl<'a> Body<'a> {
@@ -245,6 +289,7 @@ impl<'a> Body<'a> {
         let journey = b.int();
         let head = b.reg(Type::Kernel { direct: false });
         let (copy, origin) = (b.int(), b.int());
+        let (upper, told) = (b.int(), b.int());
         Body {
             b,
             spec,
@@ -256,20 +301,23 @@ impl<'a> Body<'a> {
             head,
             copy,
             origin,
+            upper,
+            told,
         }
     }
 
     fn build(mut self) -> ktrail_ebpf::ir::Function {
         let Spec { skb, role, .. } = *self.spec;
-        self.unless_off();
+        self.load_state();
         if self.spec.limits.watch.is_some() {
+            self.unless_off();
             self.watch();
         }
+        if role == Role::ByCookie {
+            self.tell();
+        }
         if let Role::Free { only_if: Some(index) } = role {
-            let flag = self.b.arg(index, Type::Int);
-            // A `bool` argument: the callee may leave what it likes in the upper bits.
-            let flag = self.b.and(flag, 0xff);
-            self.b.branch_if(Cond::Eq, flag, 0, self.out);
+            self.only_if(index);
         }
         if let Role::Verdict { immediate: true } = role {
             self.only_verdicts();
@@ -287,6 +335,10 @@ impl<'a> Body<'a> {
             true => self.step(),
             false => self.report(),
         }
+        if role == Role::ByCookie {
+            self.b
+                .branch_if(Cond::Ne, self.told, SignCode::Freed as i64, self.out);
+        }
         if role.ends() {
             self.let_go();
         }
@@ -296,8 +348,41 @@ impl<'a> Body<'a> {
         self.b.finish()
     }
 
-    /// Leave the program unless it is switched on.
-    fn unless_off(&mut self) {
+    /// Find out the role.
+    fn tell(&mut self) {
+        // No journey begins. (But what runs beneath a packet that isn't followed must be known not to be another's.)
+        if self.beneath().is_none() {
+            self.b.branch_if(Cond::Eq, self.state, STATE_IDLE, self.out);
+        }
+        let upper = self.upper_cookie();
+        self.b.mov(self.upper, upper);
+        let told = self.b.bin(BinOp::Shr, Width::W64, upper, TOLD);
+        let sign = self.b.and(told, SIGN);
+        self.b.mov(self.told, sign);
+        let (conditional, go_on) = (self.b.block(), self.b.block());
+        let condition = self.b.and(told, i64::from(CONDITIONAL));
+        self.b.branch(Cond::Ne, condition, 0, conditional, go_on);
+        self.b.switch_to(conditional);
+        self.only_if(1);
+        self.b.jump(go_on);
+        self.b.switch_to(go_on);
+    }
+
+    fn upper_cookie(&mut self) -> Reg {
+        let ctx = self.b.ctx();
+        let cookie = self.b.call(Helper::GetAttachCookie, vec![ctx.into()]);
+        self.b.bin(BinOp::Shr, Width::W64, cookie, 32)
+    }
+
+    /// Leave the program unless this `bool` argument is true.
+    fn only_if(&mut self, index: u8) {
+        let flag = self.b.arg(index, Type::Int);
+        // The caller may leave what it likes in the upper bits.
+        let flag = self.b.and(flag, 0xff);
+        self.b.branch_if(Cond::Eq, flag, 0, self.out);
+    }
+
+    fn load_state(&mut self) {
         let state = self.b.map_data(STATE, 0);
         self.b.push(Op::Load {
             dst: self.state,
@@ -306,6 +391,10 @@ impl<'a> Body<'a> {
             size: Size::B8,
             signed: false,
         });
+    }
+
+    /// Leave the program unless it is switched on.
+    fn unless_off(&mut self) {
         let (off, next) = (self.out, self.b.block());
         self.b.terminate(Term::Branch {
             cond: Cond::Eq,
@@ -325,20 +414,28 @@ impl<'a> Body<'a> {
             index => self.b.push(Op::Arg { dst, index }),
         }
         if arg.indirect {
-            self.b.push(Op::KernelLoad {
-                dst,
-                base: dst,
-                off: 0,
-                size: Size::B8,
-                signed: false,
-            });
+            self.behind(dst);
         }
     }
 
+    /// Go to where a pointer points.
+    fn behind(&mut self, dst: Reg) {
+        self.b.push(Op::KernelLoad {
+            dst,
+            base: dst,
+            off: 0,
+            size: Size::B8,
+            signed: false,
+        });
+    }
+
     fn argument_by_cookie(&mut self, dst: Reg) {
-        let ctx = self.b.ctx();
-        let cookie = self.b.call(Helper::GetAttachCookie, vec![ctx.into()]);
-        let wanted = self.b.bin(BinOp::Shr, Width::W64, cookie, 32);
+        let role_too = self.spec.role == Role::ByCookie;
+        let wanted = match role_too {
+            true => self.b.and(self.upper, INDIRECT - 1),
+            // It is all that is there.
+            false => self.upper_cookie(),
+        };
         let found = self.b.block();
         for index in 0..SkbArg::MOST {
             let (this, next) = (self.b.block(), self.b.block());
@@ -350,11 +447,22 @@ impl<'a> Body<'a> {
         }
         self.b.jump(self.out);
         self.b.switch_to(found);
+        if role_too {
+            let (indirect, direct) = (self.b.block(), self.b.block());
+            let flag = self.b.and(self.upper, INDIRECT);
+            self.b.branch(Cond::Ne, flag, 0, indirect, direct);
+            self.b.switch_to(indirect);
+            self.behind(dst);
+            self.b.jump(direct);
+            self.b.switch_to(direct);
+        }
     }
 
-    /// Store `skb` as the key and look it up in `follow`. Goes on in a new block with the value.
+    /// Store `skb` as the key and look it up in `follow`. Goes on in a new block with the value. Leaves the program
+    /// unless it is switched on, which is asked after what is true for most packets.
     fn followed(&mut self, skb: Reg, none: Block) -> Reg {
         self.b.branch_if(Cond::Eq, self.state, STATE_IDLE, none);
+        self.unless_off();
         let key = self.set_key(skb);
         self.lookup(FOLLOW, key, none)
     }
@@ -459,6 +567,8 @@ impl<'a> Body<'a> {
         filter::lower(&mut self.b, self.spec.filter, &mut view, hit, self.out);
 
         self.b.switch_to(hit);
+        // Once more, so that nothing keeps it meanwhile for the few packets that match.
+        self.load_head();
         // An skb without a buffer is still being made.
         self.b.branch_if(Cond::Eq, self.head, 0, self.out);
         self.only();
@@ -601,9 +711,9 @@ impl<'a> Body<'a> {
     }
 
     fn stats(&mut self) -> Reg {
-        let zero = self.b.slot(4, 4);
-        let zero = self.b.slot_addr(zero);
-        self.b.store(zero, 0, 0, Size::B4);
+        // No lookup in `follow` reaches over this.
+        let zero = self.b.slot_addr(self.key);
+        self.b.store(zero, 0, 0, Size::B8);
         self.lookup(STATS, zero, self.out)
     }
 

@@ -55,6 +55,7 @@ pub enum Moment {
 /// Build the program for a function that takes no packet. Of `spec`, its packet and its role say nothing.
 pub fn build(name: &str, spec: &Spec<'_>, moment: Moment) -> Program {
     let mut body = Body::new(name, spec);
+    body.load_state();
     body.unless_off();
     match moment {
         Moment::Entry => body.call_begins(false),

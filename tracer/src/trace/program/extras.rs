@@ -5,6 +5,7 @@ use ktrail_ebpf::isa::Helper;
 
 use super::{Body, Role};
 use crate::trace::extras::{Field, Kind, TEXT};
+use crate::trace::record::SignCode;
 
 impl Body<'_> {
     /// Fill what was asked for, from `at` on.
@@ -38,6 +39,11 @@ impl Body<'_> {
             role if role.has_state() => self.skb,
             _ => return,
         };
+        let done = self.b.block();
+        if self.spec.role == Role::ByCookie {
+            self.b
+                .branch_if(Cond::Eq, self.told, SignCode::Freed as i64, done);
+        }
         let mask = self.b.imm(0);
         let mut at = start + 8;
         for (number, field) in fields.iter().enumerate() {
@@ -74,5 +80,7 @@ impl Body<'_> {
             at += field.kind.room();
         }
         self.b.store(record, start as i32, mask, Size::B8);
+        self.b.jump(done);
+        self.b.switch_to(done);
     }
 }

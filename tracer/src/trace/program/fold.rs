@@ -16,6 +16,7 @@
 use ktrail_ebpf::ir::{AtomicOp, BinOp, Block, Cond, MapRef, Op, Operand, Reg, Size, Type, Width};
 use ktrail_ebpf::isa::Helper;
 
+use super::super::record::SignCode;
 use super::super::trail::{self, Trail};
 use super::super::view;
 use super::{
@@ -319,19 +320,19 @@ impl Body<'_> {
                     .kernel_load(self.skb, self.spec.offsets.skb_dev as i32, Size::B8);
                 self.mix(hash, device)
             }
-            Role::Copy => {
-                let slot = self.b.slot(16, 8);
-                let comm = self.b.slot_addr(slot);
-                // Some kernels write no further than the name's end (6.1).
-                for off in [0, 8] {
-                    self.b.store(comm, off, 0, Size::B8);
-                }
+            Role::Copy => self.mix_process(hash),
+            Role::ByCookie => {
+                let mixed = self.b.int();
+                let (copied, done) = (self.b.block(), self.b.block());
+                self.b.mov(mixed, hash);
                 self.b
-                    .call_void(Helper::GetCurrentComm, vec![comm.into(), 16.into()]);
-                let half = self.b.load(comm, 0, Size::B8);
-                let hash = self.mix(hash, half);
-                let half = self.b.load(comm, 8, Size::B8);
-                self.mix(hash, half)
+                    .branch(Cond::Eq, self.told, SignCode::Copied as i64, copied, done);
+                self.b.switch_to(copied);
+                let hash = self.mix_process(hash);
+                self.b.mov(mixed, hash);
+                self.b.jump(done);
+                self.b.switch_to(done);
+                mixed
             }
             Role::Verdict { immediate } => {
                 let verdict = self.verdict(immediate);
@@ -341,9 +342,29 @@ impl Body<'_> {
         }
     }
 
+    /// `hash` with the process that runs.
+    fn mix_process(&mut self, hash: Reg) -> Reg {
+        let slot = self.b.slot(16, 8);
+        let comm = self.b.slot_addr(slot);
+        // Some kernels write no further than the name's end (6.1).
+        for off in [0, 8] {
+            self.b.store(comm, off, 0, Size::B8);
+        }
+        self.b
+            .call_void(Helper::GetCurrentComm, vec![comm.into(), 16.into()]);
+        let half = self.b.load(comm, 0, Size::B8);
+        let hash = self.mix(hash, half);
+        let half = self.b.load(comm, 8, Size::B8);
+        self.mix(hash, half)
+    }
+
     /// Keep the packet's headers, the first time that they can be read.
     fn headers_once(&mut self, journey: Reg) {
         let done = self.b.block();
+        if self.spec.role == Role::ByCookie {
+            self.b
+                .branch_if(Cond::Eq, self.told, SignCode::Freed as i64, done);
+        }
         let known = self.get(journey, Trail::HeaderLen);
         self.b.branch_if(Cond::Ne, known, 0, done);
         let (subject, ..) = self.sign();

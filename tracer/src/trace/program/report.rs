@@ -3,7 +3,7 @@
 use ktrail_ebpf::ir::{BinOp, Builder, Cond, Operand, Reg, Size, Type, Width};
 use ktrail_ebpf::isa::Helper;
 
-use super::super::record::{self, Record};
+use super::super::record::{self, Record, SignCode};
 use super::super::{trail, view};
 use super::hits::Hit;
 use super::{Body, EVENTS, Place, Role, Stat};
@@ -92,7 +92,6 @@ impl Body<'_> {
 
     fn fill(&mut self, record: Reg) {
         let spec = self.spec;
-        let o = spec.offsets;
         let (subject, sign, extra) = self.sign();
         let put =
             |b: &mut Builder, field: Record, src: Operand| b.store(record, field.offset(), src, field.size());
@@ -108,7 +107,7 @@ impl Body<'_> {
         let (point, ip) = self.place();
         put(&mut self.b, Record::Point, point);
         put(&mut self.b, Record::Ip, ip);
-        put(&mut self.b, Record::Sign, i64::from(sign).into());
+        put(&mut self.b, Record::Sign, sign);
         put(&mut self.b, Record::Extra0, extra[0]);
         put(&mut self.b, Record::Extra1, extra[1]);
         let comm = self.b.add(record, i64::from(record::COMM.0));
@@ -117,18 +116,38 @@ impl Body<'_> {
             vec![comm.into(), i64::from(record::COMM.1).into()],
         );
 
-        put(
-            &mut self.b,
-            Record::HasState,
-            i64::from(spec.role.has_state()).into(),
-        );
-        if !spec.role.has_state() {
-            // The verifier does not ask for it, but no report shall carry what the ring held before.
-            for off in (record::STATE..record::SIZE).step_by(8) {
-                self.b.store(record, off as i32, 0, Size::B8);
+        match spec.role {
+            Role::ByCookie => {
+                let (gone, there, done) = (self.b.block(), self.b.block(), self.b.block());
+                self.b
+                    .branch(Cond::Eq, self.told, SignCode::Freed as i64, gone, there);
+                self.b.switch_to(gone);
+                self.no_state(record);
+                self.b.jump(done);
+                self.b.switch_to(there);
+                self.state(record, subject);
+                self.b.jump(done);
+                self.b.switch_to(done);
             }
-            return;
+            role if role.has_state() => self.state(record, subject),
+            _ => self.no_state(record),
         }
+    }
+
+    fn no_state(&mut self, record: Reg) {
+        let known = Record::HasState;
+        self.b.store(record, known.offset(), 0, known.size());
+        // The verifier does not ask for it, but no report shall carry what the ring held before.
+        for off in (record::STATE..record::SIZE).step_by(8) {
+            self.b.store(record, off as i32, 0, Size::B8);
+        }
+    }
+
+    fn state(&mut self, record: Reg, subject: Reg) {
+        let o = self.spec.offsets;
+        let put =
+            |b: &mut Builder, field: Record, src: Operand| b.store(record, field.offset(), src, field.size());
+        put(&mut self.b, Record::HasState, 1.into());
         for (field, off, size) in [
             (Record::Len, o.skb_len, Size::B4),
             (Record::Mark, o.skb_mark, Size::B4),
@@ -168,10 +187,11 @@ impl Body<'_> {
     }
 
     /// What the role adds to a report: the skb whose state is reported, the sign and its two values.
-    pub(super) fn sign(&mut self) -> (Reg, record::SignCode, [Operand; 2]) {
-        use record::SignCode as S;
+    pub(super) fn sign(&mut self) -> (Reg, Operand, [Operand; 2]) {
+        use SignCode as S;
         let none = Operand::Imm(0);
-        match self.spec.role {
+        let (subject, sign, values) = match self.spec.role {
+            Role::ByCookie => return (self.skb, self.told.into(), [none, none]),
             Role::Pass
             | Role::Device
             | Role::Hook { .. }
@@ -205,7 +225,8 @@ impl Body<'_> {
                     None => (self.skb, S::Dropped, [location.into(), none]),
                 }
             }
-        }
+        };
+        (subject, i64::from(sign).into(), values)
     }
 
     /// The point's number and the probed address, of which one is known.

@@ -17,7 +17,7 @@ use ktrail_ebpf::kernel::TypeId;
 
 use super::super::event::{Point, PointId, PointKind};
 use super::super::offsets::Offsets;
-use super::super::plan::{self, Candidate, Group};
+use super::super::plan::{self, Candidate, Cookies, Group};
 use super::super::program::{self, Limits, Place, SkbArg, Spec, Turn, Watch};
 use super::super::{trail, usual};
 use super::watching::{Pair, Watching};
@@ -245,11 +245,12 @@ impl<'a> Starting<'a> {
     }
 
     pub(super) fn attach(mut self) -> anyhow::Result<Session> {
-        let groups = plan::group(
-            &self.candidates,
-            self.kernel.features.codegen.attach_cookie && !self.by_events,
-            self.request.limits.folds(),
-        );
+        let features = &self.kernel.features;
+        let cookies = Cookies {
+            functions: features.codegen.attach_cookie && !self.by_events,
+            tracepoints: features.raw_tracepoint_cookie && features.codegen.rdonly_cast.is_some(),
+        };
+        let groups = plan::group(&self.candidates, cookies, self.request.limits.folds());
         let total = groups
             .iter()
             .filter(|g| g.kind == PointKind::Function)
@@ -284,8 +285,6 @@ impl<'a> Starting<'a> {
             self.request.extras.clone(),
             returns,
         );
-        // Drops name the code that dropped.
-        self.kernel.symbols.read_ahead();
         // Few types are looked at from here on, and the ring takes memory.
         btf::give_back();
         let ring = Ring::open(
@@ -315,8 +314,7 @@ impl<'a> Starting<'a> {
     fn attach_functions(&mut self, group: &Group, total: usize) -> anyhow::Result<()> {
         let mut targets = vec![];
         let mut by_id = vec![];
-        for point in &group.points {
-            let cookie = self.cookie(group, *point);
+        for (point, &cookie) in group.points.iter().zip(&group.cookies) {
             match self.sites[point.0 as usize] {
                 Site::Function { id: Some(id), .. } if self.backend == Backend::TracingMulti => {
                     by_id.push(Target {
@@ -374,16 +372,6 @@ impl<'a> Starting<'a> {
             }));
         }
         Ok(())
-    }
-
-    /// What a program is told at a point: its number, and where its skb is.
-    fn cookie(&self, group: &Group, point: PointId) -> u64 {
-        match group.skb.index {
-            SkbArg::BY_COOKIE => {
-                u64::from(self.candidates[point.0 as usize].skb.index) << 32 | u64::from(point.0)
-            }
-            _ => point.0.into(),
-        }
     }
 
     fn take(&mut self, attached: Attached) {
@@ -446,9 +434,9 @@ impl<'a> Starting<'a> {
         let options = LoadOptions::default();
         let program = self.load(ProgramKind::RawTracepoint, group, Place::Cookie, &options)?;
         self.serves(&group.points);
-        for &point in &group.points {
+        for (&point, &cookie) in group.points.iter().zip(&group.cookies) {
             let name = CString::new(self.candidates[point.0 as usize].point.name.as_str())?;
-            let link = attach::raw_tracepoint(&program, &name, self.cookie(group, point));
+            let link = attach::raw_tracepoint(&program, &name, cookie);
             self.tracepoint(point, link);
         }
         self.programs.push(Arc::new(program));

@@ -84,6 +84,7 @@ impl Starting<'_> {
             role: Role::Pass,
             quiet: false,
             points: vec![point],
+            cookies: vec![],
         };
         let program = build(
             "ktrail",

@@ -200,10 +200,10 @@ pub fn at_device(point: &Point) -> bool {
     point.kind == PointKind::Tracepoint && TRACEPOINTS.contains(&&*point.name)
 }
 
-/// Group candidates by the program that they need. A candidate's number is its position. `cookies`: where programs are
-/// told where they are. Then those that few share are one: each takes the kernel its time to check
-/// and to attach, some 25 ms. Where a packet can only pass followed the role is told, too. `folds`: whether it matters which
-/// device a packet passes to or from.
+/// Group candidates by the program that they need. A candidate's number is its position. `cookies`: where programs
+/// are told where they are. Then those that few share are one: each takes the kernel its time to check and to
+/// attach, some 25 ms. Where a packet can only pass followed the role is told, too. `folds`: whether it matters
+/// which device a packet passes to or from.
 pub fn group(candidates: &[Candidate], cookies: Cookies, folds: bool) -> Vec<Group> {
     let functions: HashSet<&str> = candidates
         .iter()

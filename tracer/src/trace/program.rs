@@ -711,7 +711,7 @@ impl<'a> Body<'a> {
     }
 
     fn stats(&mut self) -> Reg {
-        // No lookup in `follow` reaches over this.
+        // What a key is for is done before something is counted, or the key is stored after it.
         let zero = self.b.slot_addr(self.key);
         self.b.store(zero, 0, 0, Size::B8);
         self.lookup(STATS, zero, self.out)

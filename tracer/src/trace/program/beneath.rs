@@ -220,6 +220,7 @@ impl Body<'_> {
         self.b.store(call, UNDER, under, Size::B8);
         let time = self.b.call(Helper::KtimeGetNs, vec![]);
         self.b.store(call, TIME, time, Size::B8);
+        self.count(Stat::Calls);
         let key = self.b.slot_addr(self.key);
         if session {
             let id = self.unique(time);
@@ -228,7 +229,6 @@ impl Body<'_> {
         } else {
             self.b.store(key, 0, sp, Size::B8);
         }
-        self.count(Stat::Calls);
         let map = self.b.map(CALLS);
         self.b.call_void(
             Helper::MapUpdateElem,

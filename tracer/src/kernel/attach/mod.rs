@@ -7,7 +7,6 @@
 //! worth attaching to ([`super::probeable`]).
 
 mod event;
-mod grace;
 mod iter;
 mod kprobe;
 mod leave;

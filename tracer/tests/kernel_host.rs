@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use ktrail::kernel::maps::Maps;
-use ktrail::kernel::program::{self, LoadOptions};
+use ktrail::kernel::program::{self, LoadOptions, Program};
 use ktrail::kernel::ring::Ring;
 use ktrail_ebpf::codegen::{Object, Reloc};
 use ktrail_ebpf::ir::{MapDecl, MapKind, MapRef, ProgramKind, Span};
@@ -47,32 +47,39 @@ fn object(kind: ProgramKind, insns: Vec<Insn>, relocs: Vec<Reloc>, maps: Vec<Map
     }
 }
 
-#[test]
-fn a_program_runs_and_its_record_arrives() {
-    or_skip!("a_program_runs_and_its_record_arrives");
-    let maps = vec![decl("events", MapKind::RingBuf, 0, 0, 1 << 16)];
-    // *(u64 *)(r10 - 8) = 0x1234; bpf_ringbuf_output(events, r10 - 8, 8, 0); return 7
-    let insns = vec![
-        insn(0x7a, 10, 0, -8, 0x1234),
+/// A program that puts the last `len` bytes of its stack, which `fill` has written, into a ring of `size` bytes, and returns
+/// `result`; and that ring.
+fn writer(size: u32, fill: &[Insn], len: i16, result: i32) -> (Program, Ring) {
+    // bpf_ringbuf_output(events, r10 - len, len, 0)
+    let output = [
         insn(0x18, 1, 0, 0, 0),
         insn(0, 0, 0, 0, 0),
         insn(0xbf, 2, 10, 0, 0),
-        insn(0x07, 2, 0, 0, -8),
-        insn(0xb7, 3, 0, 0, 8),
+        insn(0x07, 2, 0, 0, i32::from(-len)),
+        insn(0xb7, 3, 0, 0, len.into()),
         insn(0xb7, 4, 0, 0, 0),
         insn(0x85, 0, 0, 0, 130),
-        insn(0xb7, 0, 0, 0, 7),
+        insn(0xb7, 0, 0, 0, result),
         insn(0x95, 0, 0, 0, 0),
     ];
     let relocs = vec![Reloc {
-        insn: 1,
+        insn: fill.len(),
         map: MapRef(0),
         value_off: None,
     }];
-    let object = object(ProgramKind::SchedCls, insns, relocs, maps);
+    let maps = vec![decl("events", MapKind::RingBuf, 0, 0, size)];
+    let object = object(ProgramKind::SchedCls, [fill, &output].concat(), relocs, maps);
     let maps = Maps::create(&object.maps).expect("the ring can be made");
     let program = program::load(&object, &maps, &LoadOptions::default()).expect("it loads");
-    let mut ring = Ring::open(maps.get("events").expect("it was declared")).expect("it maps");
+    let ring = Ring::open(maps.get("events").expect("it was declared")).expect("it maps");
+    (program, ring)
+}
+
+#[test]
+fn a_program_runs_and_its_record_arrives() {
+    or_skip!("a_program_runs_and_its_record_arrives");
+    // *(u64 *)(r10 - 8) = 0x1234; return 7
+    let (program, mut ring) = writer(1 << 16, &[insn(0x7a, 10, 0, -8, 0x1234)], 8, 7);
     assert!(
         !ring.wait(Duration::ZERO).expect("poll works"),
         "nothing is there yet"
@@ -95,30 +102,13 @@ fn a_program_runs_and_its_record_arrives() {
 fn a_record_that_reaches_over_the_rings_end_is_whole() {
     or_skip!("a_record_that_reaches_over_the_rings_end_is_whole");
     const SIZE: u32 = 1 << 12;
-    let maps = vec![decl("events", MapKind::RingBuf, 0, 0, SIZE)];
-    // Twice the packet's length on the stack, as 16 bytes: bpf_ringbuf_output(events, r10 - 16, 16, 0); return 0
-    let insns = vec![
+    // Twice the packet's length on the stack, as 16 bytes; return 0
+    let twice = [
         insn(0x61, 2, 1, 0, 0),
         insn(0x7b, 10, 2, -16, 0),
         insn(0x7b, 10, 2, -8, 0),
-        insn(0x18, 1, 0, 0, 0),
-        insn(0, 0, 0, 0, 0),
-        insn(0xbf, 2, 10, 0, 0),
-        insn(0x07, 2, 0, 0, -16),
-        insn(0xb7, 3, 0, 0, 16),
-        insn(0xb7, 4, 0, 0, 0),
-        insn(0x85, 0, 0, 0, 130),
-        insn(0x95, 0, 0, 0, 0),
     ];
-    let relocs = vec![Reloc {
-        insn: 3,
-        map: MapRef(0),
-        value_off: None,
-    }];
-    let object = object(ProgramKind::SchedCls, insns, relocs, maps);
-    let maps = Maps::create(&object.maps).expect("the ring can be made");
-    let program = program::load(&object, &maps, &LoadOptions::default()).expect("it loads");
-    let mut ring = Ring::open(maps.get("events").expect("it was declared")).expect("it maps");
+    let (program, mut ring) = writer(SIZE, &twice, 16, 0);
     // With its header a record takes 24 bytes, of which the ring's size is no multiple.
     for length in 64..64 + 3 * SIZE as usize / 24 {
         program.test_run(&vec![0; length], 1).expect("test run works");

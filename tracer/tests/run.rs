@@ -2,7 +2,7 @@
 //! run. Needs root; says so if it isn't.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 const KTRAIL: &str = env!("CARGO_BIN_EXE_ktrail");
 
@@ -261,19 +261,25 @@ fn a_full_ring_loses_events_but_not_the_exit() {
     assert_eq!(lines + lost, all, "every event is printed or counted as lost");
 }
 
+/// A script that runs and has printed its first line: the process, the rest of its output, and that line.
+fn started(script: &str) -> (Child, BufReader<ChildStdout>, String) {
+    let mut child = Command::new(KTRAIL)
+        .args(["run", "-q", "-e", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ktrail runs");
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut text = String::new();
+    out.read_line(&mut text).expect("a line");
+    (child, out, text)
+}
+
 #[test]
 fn interrupts_end_the_run_with_its_maps() {
     or_skip!("interrupts_end_the_run_with_its_maps");
     for signal in ["-INT", "-TERM"] {
-        let mut child = Command::new(KTRAIL)
-            .args(["run", "-q", "-e"])
-            .arg("BEGIN { @x = 1; printf(\"ready\\n\"); } interval:s:100 { } END { printf(\"end\\n\"); }")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("ktrail runs");
-        let mut out = BufReader::new(child.stdout.take().expect("piped"));
-        let mut text = String::new();
-        out.read_line(&mut text).expect("a line");
+        let (mut child, mut out, mut text) =
+            started("BEGIN { @x = 1; printf(\"ready\\n\"); } interval:s:100 { } END { printf(\"end\\n\"); }");
         let killed = Command::new("kill")
             .args([signal, &child.id().to_string()])
             .status();
@@ -659,14 +665,7 @@ fn packets_are_written_to_capture_files() {
             $whole = skboutput("{path}", args.skb, args.skb.len, 0);
             printf("%d %d\n", $whole, skboutput("{path}", args.skb, 8, 20)); exit(); }} interval:s:10 {{ exit(1); }}"#
     );
-    let mut child = Command::new(KTRAIL)
-        .args(["run", "-q", "-e", &script])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("ktrail runs");
-    let mut out = BufReader::new(child.stdout.take().expect("piped"));
-    let mut text = String::new();
-    out.read_line(&mut text).expect("a line");
+    let (mut child, mut out, mut text) = started(&script);
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
     let to = socket.local_addr().expect("an address");
     let payload = [0x5a; 33];

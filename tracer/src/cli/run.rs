@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::Context;
 use clap::ValueEnum;
 use ktrail_ebpf::kernel::Features as CodegenFeatures;
-use ktrail_ebpf::script::output::Compiled;
+use ktrail_ebpf::script::output::{Compiled, MapInfo};
 use ktrail_ebpf::script::{self, Diagnostic, ParseOptions};
 
 use super::{Usage, doctor};
@@ -198,13 +198,7 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
     script::from_environment(&mut script, variables).map_err(Usage)?;
-    let wanted = |stage| args.dump == Some(stage) || args.dump == Some(Stage::All);
-    let done = |stage| args.dump == Some(stage);
-    if wanted(Stage::Ast) {
-        heading(args, "ast")?;
-        show(&script::print::print(&script))?;
-    }
-    if done(Stage::Ast) {
+    if dumped(args, Stage::Ast, || script::print::print(&script))? {
         return Ok(0);
     }
     let experiment = match experiment::prepare(&script, &source.name, &source.text, &parameters.words) {
@@ -261,19 +255,11 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
     if experiment.is_none() {
         unknown_options(&parameters, &compiled)?;
     }
-    if wanted(Stage::Types) {
-        heading(args, "types")?;
-        types(&compiled)?;
-    }
-    if done(Stage::Types) {
-        return Ok(0);
-    }
-    if wanted(Stage::Ir) {
-        heading(args, "ir")?;
+    let ir = || {
         let programs: Vec<String> = compiled.probes.iter().map(|p| p.program.to_string()).collect();
-        show(&programs.join("\n"))?;
-    }
-    if done(Stage::Ir) {
+        programs.join("\n")
+    };
+    if dumped(args, Stage::Types, || types(&compiled))? || dumped(args, Stage::Ir, ir)? {
         return Ok(0);
     }
     let features = CodegenFeatures {
@@ -287,28 +273,27 @@ pub fn main(args: &Args) -> anyhow::Result<u8> {
         Ok(objects) => objects,
         Err(error) => return generated(error, &source),
     };
-    if wanted(Stage::Asm) {
-        heading(args, "asm")?;
+    let asm = || {
         let probes = compiled.probes.iter().zip(&objects);
         let each: Vec<String> = probes
             .map(|(p, object)| format!("{}:\n{}", p.targets[0].name, object.disassemble()))
             .collect();
-        show(&each.join("\n"))?;
-    }
-    if done(Stage::Asm) {
+        each.join("\n")
+    };
+    if dumped(args, Stage::Asm, asm)? {
         return Ok(0);
     }
     if compiled.probes.is_empty() {
         eprintln!("ktrail: {}: no probe is left to attach", source.name);
         return Ok(1);
     }
-    if wanted(Stage::Verifier) {
-        heading(args, "verifier")?;
+    if matches!(args.dump, Some(Stage::Verifier | Stage::All)) {
         let (log, result) = Loaded::explained(&compiled, objects, &env);
-        show(&log)?;
+        let silent = log.is_empty();
+        dumped(args, Stage::Verifier, || log)?;
         return result
             .map(|()| 0)
-            .or_else(|error| refused(error, &source, log.is_empty()));
+            .or_else(|error| refused(error, &source, silent));
     }
     let result = run(args, &source, &compiled, &env, objects, experiment.as_ref());
     result.or_else(|error| refused(error, &source, args.verbose))
@@ -420,24 +405,25 @@ fn show(text: &str) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// With `-d all`: which stage follows.
-fn heading(args: &Args, stage: &str) -> anyhow::Result<()> {
-    if args.dump == Some(Stage::All) {
-        show(&format!("--- {stage}\n"))?;
+/// Show what the script is at a stage, with `-d all` below the stage's name, if that was asked for. True if nothing else was.
+fn dumped(args: &Args, stage: Stage, text: impl FnOnce() -> String) -> anyhow::Result<bool> {
+    let all = args.dump == Some(Stage::All);
+    if all && let Some(name) = stage.to_possible_value() {
+        show(&format!("--- {}\n", name.get_name()))?;
     }
-    Ok(())
+    if all || args.dump == Some(stage) {
+        show(&text())?;
+    }
+    Ok(args.dump == Some(stage))
 }
 
 /// `-d types`: what the maps hold.
-fn types(compiled: &Compiled) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    for map in &compiled.maps {
-        match &map.key {
-            Some(key) => writeln!(out, "{}[{key}]: {:?}", map.name, map.value)?,
-            None => writeln!(out, "{}: {:?}", map.name, map.value)?,
-        }
-    }
-    Ok(())
+fn types(compiled: &Compiled) -> String {
+    let map = |map: &MapInfo| match &map.key {
+        Some(key) => format!("{}[{key}]: {:?}\n", map.name, map.value),
+        None => format!("{}: {:?}\n", map.name, map.value),
+    };
+    compiled.maps.iter().map(map).collect()
 }
 
 /// Code that could not be generated: at its place in the script.

@@ -71,19 +71,26 @@ impl Settings {
             ("str_trunc_trailer", Text(text)) => config.str_trunc_trailer.clone_from(text),
             ("license", Text(text)) => config.license.clone_from(text),
             ("str_trunc_trailer" | "license", _) => return Err(Refused::Takes("a text")),
-            ("missing_probes", Text(text)) if missing(text).is_some() => {
-                config.missing_probes = missing(text).unwrap_or(Missing::Error);
+            ("missing_probes", value) => {
+                config.missing_probes =
+                    named(value, missing).ok_or(Refused::Takes("error, warn or ignore"))?;
             }
-            ("missing_probes", _) => return Err(Refused::Takes("error, warn or ignore")),
-            ("stack_mode", Text(text)) if stack_mode(text).is_some() => {
-                self.stack_mode = stack_mode(text).unwrap_or(StackMode::Bpftrace);
+            ("stack_mode", value) => {
+                self.stack_mode = named(value, stack_mode).ok_or(Refused::Takes("bpftrace, perf or raw"))?;
             }
-            ("stack_mode", _) => return Err(Refused::Takes("bpftrace, perf or raw")),
             // The others are what other back ends need: without meaning here.
             _ if known(key) => {}
             _ => return Err(Refused::Unknown),
         }
         Ok(())
+    }
+}
+
+/// What has the name that the value is.
+fn named<T>(value: &ConfigValue, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+    match value {
+        ConfigValue::Text(text) => find(text),
+        _ => None,
     }
 }
 

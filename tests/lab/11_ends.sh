@@ -80,6 +80,25 @@ kill -s KILL $run
 check "kill -9 is the end" status 137
 check "kill -9 leaves nothing attached" wait_for 180 nothing_attached
 
+# Many functions share an event of tracefs there, which outlives a process that is killed.
+events_left() { ls -d /sys/kernel/tracing/events/ktrail_* >/dev/null 2>&1; }
+if kernel_at_least 6.12 || ! kernel_at_least 5.15; then
+    skip "kill -9 while everything is attached" "this kernel's functions are attached without events of tracefs"
+else
+    start
+    check "kill -9: many functions share events" events_left
+    kill -s KILL $run
+    check "kill -9 while everything is attached is the end" status 137
+    check "kill -9: what is left does nothing" sh -c '! grep -v DISABLED /sys/kernel/debug/kprobes/list'
+    check "kill -9: the events are left" events_left
+    start --func "$few"
+    check "the next run says so" grep -q 'run that was killed had left [0-9]* kprobe events' /tmp/ends.err
+    kill -s INT $run
+    check "the next run ends" ended
+    check "the next run has what was left removed" wait_for 180 nothing_attached
+    check_fails "the next run has the events removed" events_left
+fi
+
 start --func "$few" --live --count 1
 dns_query >/dev/null
 check "--count 1 ends the run after a packet" ended

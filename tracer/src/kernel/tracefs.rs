@@ -42,7 +42,7 @@ fn open() -> Option<OwnedFd> {
 }
 
 /// The names in a directory below `events`, sorted; empty if it can't be read.
-fn names(path: &Path) -> Vec<String> {
+pub(super) fn names(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(path).into_iter().flatten();
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)

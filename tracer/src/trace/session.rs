@@ -27,7 +27,7 @@ use super::offsets::Offsets;
 use super::plan;
 use super::program::{self, Limits, Only, Stat};
 use crate::kernel::Lacking;
-use crate::kernel::attach::{Attached, Link, Refused};
+use crate::kernel::attach::{self, Attached, Events, Link, Refused};
 use crate::kernel::btf::KernelBtf;
 use crate::kernel::features::Features;
 use crate::kernel::maps::{self, Maps};
@@ -258,6 +258,12 @@ impl Session {
     /// What the machine lacks, or what the kernel refused where nothing is left to fall back on.
     pub fn start(kernel: &Kernel, request: &Request<'_>, progress: &dyn Progress) -> anyhow::Result<Session> {
         let offsets = Offsets::resolve(&kernel.btf)?;
+        let swept = attach::sweep();
+        if swept > 0 {
+            progress.notice(&format!(
+                "a run that was killed had left {swept} kprobe events, which do nothing; they are being removed"
+            ));
+        }
         let mut refused: Vec<String> = vec![];
         if let (Some(lacking), None) = (&kernel.no_addresses, request.backend) {
             refused.push(format!("no functions ({}; {})", lacking.why, lacking.fix));
@@ -454,9 +460,12 @@ impl Session {
             .filter_map(|p| p.stats().ok())
             .map(|s| s.recursion_misses)
             .sum();
-        let links = self.attached.iter().flat_map(|attached| &attached.links);
         let before: u64 = watching.map(Watching::missed).sum();
-        by_program + before + links.map(Link::missed).sum::<u64>()
+        let of = |attached: &Attached| {
+            let links = attached.links.iter().map(Link::missed).sum::<u64>();
+            links + attached.events.iter().map(Events::missed).sum::<u64>()
+        };
+        by_program + before + self.attached.iter().map(of).sum::<u64>()
     }
 
     /// Let go of everything. The kernel detaches it behind our back; no program does anything meanwhile.
@@ -464,16 +473,12 @@ impl Session {
         self.stop_attaching();
         // Should that fail, they stop with the process.
         let _ = self.disable();
-        let links = self
-            .attached
-            .into_iter()
-            .flat_map(|attached| attached.links)
-            .collect();
-        Attached {
-            links,
-            ..Attached::default()
+        let mut all = Attached::default();
+        for attached in self.attached {
+            all.links.extend(attached.links);
+            all.events.extend(attached.events);
         }
-        .leave();
+        all.leave();
     }
 
     fn map(&self, name: &str) -> &maps::Map {

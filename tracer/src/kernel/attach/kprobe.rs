@@ -1,12 +1,13 @@
-//! kprobes, one perf event each: what kernels without fprobe have (`CONFIG_KPROBE_EVENTS`, 4.17+ by this interface).
+//! kprobes: what kernels without fprobe have (`CONFIG_KPROBE_EVENTS`, 4.17+ by this interface).
 //!
-//! The kernel takes milliseconds for each, most of it waiting, so several threads ask at once.
+//! One perf event each, unless [`super::event`] serves many. The kernel takes milliseconds for each, most of it waiting, so
+//! several threads ask at once.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Attached, Link, Refused, Target, is_about_target};
+use super::{Attached, Link, Refused, Target, event, is_about_target};
 use crate::kernel::Lacking;
 use crate::kernel::program::AttachType;
 use crate::kernel::sys::{self, Command, LinkPerfEvent, PerfEventAttr, PerfIoctl, SysError};
@@ -24,7 +25,13 @@ pub struct Kprobe {
     pub cookies: bool,
     /// Threads that ask the kernel at once.
     pub threads: usize,
+    /// Make many probes at once by [`super::Events`] where the kernel lets us, and only the others one by one. The
+    /// programs are told no cookie there.
+    pub by_events: bool,
 }
+
+/// A program, and where it is to run.
+pub(super) type Job<'a> = (BorrowedFd<'a>, Target);
 
 impl Kprobe {
     /// Ask the kernel how it takes kprobes.
@@ -57,6 +64,7 @@ impl Kprobe {
             at_return: false,
             cookies: false,
             threads: 64,
+            by_events: false,
         })
     }
 
@@ -69,6 +77,7 @@ impl Kprobe {
             at_return: false,
             cookies: false,
             threads: 4,
+            by_events: false,
         }
     }
 
@@ -118,7 +127,36 @@ pub fn kprobe(
 /// # Errors
 /// As [`kprobe`].
 pub fn kprobes(
-    jobs: &[(BorrowedFd<'_>, Target)],
+    jobs: &[Job<'_>],
+    how: &Kprobe,
+    progress: &(dyn Fn(usize, usize) -> bool + Sync),
+) -> Result<Attached, SysError> {
+    if !how.by_events {
+        return one_by_one(jobs, how, progress);
+    }
+    let (mut attached, others) = event::attach(jobs, progress)?;
+    let before = attached.count;
+    let progress = |done: usize, _: usize| progress(before + done, jobs.len());
+    match attached.left.is_empty() {
+        true => {
+            let Attached {
+                links,
+                count,
+                refused,
+                left,
+                ..
+            } = one_by_one(&others, how, &progress)?;
+            (attached.links, attached.refused, attached.left) = (links, refused, left);
+            attached.count += count;
+        }
+        // It was told to stop.
+        false => attached.left.extend(others.iter().map(|(_, target)| *target)),
+    }
+    Ok(attached)
+}
+
+fn one_by_one(
+    jobs: &[Job<'_>],
     how: &Kprobe,
     progress: &(dyn Fn(usize, usize) -> bool + Sync),
 ) -> Result<Attached, SysError> {

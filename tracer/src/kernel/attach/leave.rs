@@ -3,13 +3,14 @@
 //! The kernel takes its time to take probes away: a grace period of a tenth of a second for each fprobe, tens of
 //! milliseconds for each kprobe, one after the other within one process. So processes of their own hold the
 //! attachments when we end, and end at once themselves. Nothing can be left behind: attachments live in
-//! descriptors, and whatever becomes of those processes, the kernel closes what they hold.
+//! descriptors, and whatever becomes of those processes, the kernel closes what they hold. What is left of events then
+//! does nothing, and is removed at the next start.
 //!
 //! Deliberately absent: keeping programs from doing anything meanwhile, which is up to them.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::{Attached, Link};
+use super::{Attached, Events, Link};
 
 /// Links that one process takes away, and how many processes there are at most.
 const EACH: usize = 48;
@@ -18,13 +19,18 @@ const MOST: usize = 32;
 impl Attached {
     /// Detach, but leave the work to processes of their own. Where there can be none, [`Attached::detach`].
     pub fn leave(self) {
-        if let Err(links) = hand_over(self.links) {
-            Attached {
-                links,
-                ..Attached::default()
-            }
-            .detach();
-        }
+        let events = self
+            .events
+            .into_iter()
+            .filter_map(|events| remove_behind(events).err());
+        let events = events.collect();
+        let links = hand_over(self.links).err().unwrap_or_default();
+        let left = Attached {
+            links,
+            events,
+            ..Attached::default()
+        };
+        left.detach();
     }
 }
 
@@ -42,7 +48,10 @@ fn hand_over(links: Vec<Link>) -> Result<(), Vec<Link>> {
         // SAFETY: the child makes nothing but system calls, on memory that is there already.
         match unsafe { libc::fork() } {
             // SAFETY: this is the child.
-            0 => unsafe { hold(part, wait.as_raw_fd()) },
+            0 => unsafe {
+                hold(part, wait.as_raw_fd());
+                libc::_exit(0)
+            },
             -1 if number == 0 => return Err(links),
             // Those before hold what is theirs; the rest goes the long way here.
             -1 => break,
@@ -53,6 +62,40 @@ fn hand_over(links: Vec<Link>) -> Result<(), Vec<Link>> {
     drop(links);
     drop(go);
     Ok(())
+}
+
+/// Have a process of its own close a run's events and remove them, one after the other: the kernel does no two at once.
+fn remove_behind(events: Events) -> Result<(), Events> {
+    let Some((wait, go)) = pipe() else {
+        return Err(events);
+    };
+    let open: Vec<RawFd> = events.open.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = events.control.as_raw_fd();
+    // As long as that process lives, its lock keeps others from doing the same.
+    let mut keep: Vec<RawFd> = open.iter().copied().chain([control]).collect();
+    keep.extend(events.lock.as_ref().map(AsRawFd::as_raw_fd));
+    keep.sort_unstable();
+    let lines = events.farewell();
+    // SAFETY: the child makes nothing but system calls, on memory that is there already.
+    match unsafe { libc::fork() } {
+        // SAFETY: this is the child.
+        0 => unsafe {
+            hold(&keep, wait.as_raw_fd());
+            for &fd in &open {
+                libc::close(fd);
+            }
+            for line in &lines {
+                libc::write(control, line.as_ptr().cast(), line.len());
+            }
+            libc::_exit(0)
+        },
+        -1 => Err(events),
+        _ => {
+            events.forget();
+            drop(go);
+            Ok(())
+        }
+    }
 }
 
 fn pipe() -> Option<(OwnedFd, OwnedFd)> {
@@ -66,12 +109,12 @@ fn pipe() -> Option<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// Keep `part` and nothing else open until the other end of `wait` is closed; then end.
+/// Keep `part`, which is sorted, and nothing else open until the other end of `wait` is closed.
 ///
 /// # Safety
-/// Only in a process that has just been forked: it closes everything and does not return. As its parent had
-/// threads, it may only make system calls.
-unsafe fn hold(part: &[RawFd], wait: RawFd) -> ! {
+/// Only in a process that has just been forked, and ends soon: it closes everything else. As its parent had threads, it
+/// may only make system calls.
+unsafe fn hold(part: &[RawFd], wait: RawFd) {
     let mut from = 0;
     for &keep in part {
         if (from..keep).contains(&wait) {
@@ -95,7 +138,6 @@ unsafe fn hold(part: &[RawFd], wait: RawFd) -> ! {
         close_range(from, RawFd::MAX);
         let mut byte = 0_u8;
         while libc::read(wait, (&raw mut byte).cast(), 1) > 0 {}
-        libc::_exit(0)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Attaching programs: one file a backend.
 //!
 //! What is attached stays so while its [`Link`]s live. They are descriptors: when the process ends, by whatever
-//! signal, the kernel detaches.
+//! signal, the kernel detaches. So it does for [`Events`], of which it keeps a rest that does nothing ([`sweep`]).
 //!
 //! Deliberately absent: which backend to use ([`super::features`] says what works, the caller chooses) and what is
 //! worth attaching to ([`super::probeable`]).
 
+mod event;
 mod iter;
 mod kprobe;
 mod leave;
@@ -16,6 +17,7 @@ mod tracing_multi;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+pub use event::{Events, possible as events_possible, sweep};
 pub use iter::iterator;
 pub use kprobe::{Kprobe, kprobe, kprobes};
 pub use multi::{Multi, kprobe_multi, kprobe_multi_by_name};
@@ -54,6 +56,8 @@ pub struct Attached {
     pub refused: Vec<Refused>,
     /// The targets whose turn never came, as attaching was told to stop.
     pub left: Vec<Target>,
+    /// Attachments without a link, counted in [`Attached::count`].
+    pub events: Vec<Events>,
 }
 
 impl Attached {

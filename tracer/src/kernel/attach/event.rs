@@ -22,12 +22,13 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use super::grace::Grace;
 use super::kprobe::Job;
 use super::{Attached, Target, is_about_target};
 use crate::kernel::sys::{self, PerfEventAttr, PerfIoctl, SysError};
 use crate::kernel::{time, tracefs};
 
-/// Functions of an event, at most. The kernel takes 12 ms to remove each, and lets nobody near its events meanwhile.
+/// Functions of an event, at most. The kernel lets nobody near its events while it removes one's probes.
 const EACH: usize = 64;
 
 /// How far into a function its own code begins: behind what ftrace patches, before which `endbr64` may stand. The kernel
@@ -152,10 +153,15 @@ impl Events {
 impl Drop for Events {
     fn drop(&mut self) {
         self.open.clear();
-        for line in self.farewell() {
-            // Should the kernel refuse, they are removed at the next start.
-            let _ = self.control.write_all(line.as_bytes());
+        if self.names.is_empty() {
+            return;
         }
+        Grace::open().short(|| {
+            for line in self.farewell() {
+                // Should the kernel refuse, they are removed at the next start.
+                let _ = self.control.write_all(line.as_bytes());
+            }
+        });
     }
 }
 

@@ -3,13 +3,14 @@
 //! The kernel takes its time to take probes away: a grace period of a tenth of a second for each fprobe, tens of
 //! milliseconds for each kprobe, one after the other within one process. So processes of their own hold the
 //! attachments when we end, and end at once themselves. Nothing can be left behind: attachments live in
-//! descriptors, and whatever becomes of those processes, the kernel closes what they hold. What is left of events then
-//! does nothing, and is removed at the next start.
+//! descriptors, and whatever becomes of those processes, the kernel closes what they hold. Events are removed by a process,
+//! which lets no signal but SIGKILL disturb it; what is left of them then does nothing, and is removed at the next start.
 //!
 //! Deliberately absent: keeping programs from doing anything meanwhile, which is up to them.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::grace::Grace;
 use super::{Attached, Events, Link};
 
 /// Links that one process takes away, and how many processes there are at most.
@@ -70,23 +71,30 @@ fn remove_behind(events: Events) -> Result<(), Events> {
         return Err(events);
     };
     let open: Vec<RawFd> = events.open.iter().map(AsRawFd::as_raw_fd).collect();
+    let grace = Grace::open();
     let control = events.control.as_raw_fd();
     // As long as that process lives, its lock keeps others from doing the same.
     let mut keep: Vec<RawFd> = open.iter().copied().chain([control]).collect();
     keep.extend(events.lock.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(grace.fd());
     keep.sort_unstable();
     let lines = events.farewell();
     // SAFETY: the child makes nothing but system calls, on memory that is there already.
     match unsafe { libc::fork() } {
         // SAFETY: this is the child.
         0 => unsafe {
+            let mut all = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
             hold(&keep, wait.as_raw_fd());
             for &fd in &open {
                 libc::close(fd);
             }
-            for line in &lines {
-                libc::write(control, line.as_ptr().cast(), line.len());
-            }
+            grace.short(|| {
+                for line in &lines {
+                    libc::write(control, line.as_ptr().cast(), line.len());
+                }
+            });
             libc::_exit(0)
         },
         -1 => Err(events),

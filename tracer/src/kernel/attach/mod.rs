@@ -7,6 +7,7 @@
 //! worth attaching to ([`super::probeable`]).
 
 mod event;
+mod grace;
 mod iter;
 mod kprobe;
 mod leave;

@@ -97,6 +97,27 @@ else
     check "the next run ends" ended
     check "the next run has what was left removed" wait_for 180 nothing_attached
     check_fails "the next run has the events removed" events_left
+
+    # What removes them isn't safe from it either.
+    usual_grace() { [ "$(cat /sys/kernel/rcu_expedited)" = 0 ]; }
+    short_grace() { ! usual_grace; }
+    check "grace periods are the usual ones" usual_grace
+    start
+    kill -s KILL $run
+    check "kill -9 once more is the end" status 137
+    start --func "$few"
+    check "grace periods are short while events are removed" wait_for 20 short_grace
+    pkill -KILL -P $run
+    check "a run whose remover is killed goes on" kill -s INT $run
+    check "a run whose remover is killed ends" ended
+    check "the remover left events" events_left
+    check "the remover left grace periods short" short_grace
+    start --func "$few"
+    kill -s INT $run
+    check "the next run ends, too" ended
+    check "what a killed remover left is removed" wait_for 180 nothing_attached
+    check_fails "what a killed remover left is removed from tracefs" events_left
+    check "grace periods are the usual ones again" wait_for 20 usual_grace
 fi
 
 start --func "$few" --live --count 1

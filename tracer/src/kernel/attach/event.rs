@@ -22,8 +22,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::grace::Grace;
+use super::grace::{self, Grace};
 use super::kprobe::Job;
+use super::leave::remove;
 use super::{Attached, Target, is_about_target};
 use crate::kernel::sys::{self, PerfEventAttr, PerfIoctl, SysError};
 use crate::kernel::{time, tracefs};
@@ -156,12 +157,8 @@ impl Drop for Events {
         if self.names.is_empty() {
             return;
         }
-        Grace::open().short(|| {
-            for line in self.farewell() {
-                // Should the kernel refuse, they are removed at the next start.
-                let _ = self.control.write_all(line.as_bytes());
-            }
-        });
+        let lines = self.farewell();
+        Grace::open().short(|| remove(self.control.as_raw_fd(), &lines));
     }
 }
 
@@ -256,6 +253,7 @@ pub fn sweep() -> usize {
         .filter(|name| is_run(name))
         .collect();
     let (Some(tracefs), false) = (tracefs::dir(), left.is_empty()) else {
+        grace::settle();
         return 0;
     };
     let found = abandoned(&tracefs, left).unwrap_or_default();

@@ -17,14 +17,15 @@ use super::{Attached, Events, Link};
 const EACH: usize = 48;
 const MOST: usize = 32;
 
+/// How often the kernel is asked to remove events, and how many milliseconds lie between.
+const ROUNDS: usize = 100;
+const PAUSE: u64 = 100;
+
 impl Attached {
     /// Detach, but leave the work to processes of their own. Where there can be none, [`Attached::detach`].
     pub fn leave(self) {
-        let events = self
-            .events
-            .into_iter()
-            .filter_map(|events| remove_behind(events).err());
-        let events = events.collect();
+        // First of all: those that hold links would have the events open, too, until they have closed what isn't theirs.
+        let events = remove_behind(self.events).err().unwrap_or_default();
         let links = hand_over(self.links).err().unwrap_or_default();
         let left = Attached {
             links,
@@ -65,24 +66,33 @@ fn hand_over(links: Vec<Link>) -> Result<(), Vec<Link>> {
     Ok(())
 }
 
-/// Have a process of its own close a run's events and remove them, one after the other: the kernel does no two at once.
-fn remove_behind(events: Events) -> Result<(), Events> {
+/// Have a process of its own close a run's events and remove them, one after the other: the kernel does no two at once. It
+/// is one for all of them: the kernel removes no event that anybody has open, and of two, the one that was forked first would
+/// have the other's until it has its turn.
+fn remove_behind(events: Vec<Events>) -> Result<(), Vec<Events>> {
+    let lines: Vec<String> = events.iter().flat_map(Events::farewell).collect();
+    let (Some(last), false) = (events.last(), lines.is_empty()) else {
+        return Ok(());
+    };
     let Some((wait, go)) = pipe() else {
         return Err(events);
     };
-    let open: Vec<RawFd> = events.open.iter().map(AsRawFd::as_raw_fd).collect();
+    let open = events.iter().flat_map(|events| &events.open);
+    let open: Vec<RawFd> = open.map(AsRawFd::as_raw_fd).collect();
     let grace = Grace::open();
-    let control = events.control.as_raw_fd();
-    // As long as that process lives, its lock keeps others from doing the same.
-    let mut keep: Vec<RawFd> = open.iter().copied().chain([control]).collect();
-    keep.extend(events.lock.as_ref().map(AsRawFd::as_raw_fd));
-    keep.extend(grace.fd());
+    let control = last.control.as_raw_fd();
+    // As long as that process lives, its locks keep others from doing the same.
+    let locks = events.iter().filter_map(|events| events.lock.as_ref());
+    let mut keep: Vec<RawFd> = locks.map(AsRawFd::as_raw_fd).chain([control]).collect();
+    keep.extend(grace.fds());
+    keep.extend(&open);
     keep.sort_unstable();
-    let lines = events.farewell();
     // SAFETY: the child makes nothing but system calls, on memory that is there already.
     match unsafe { libc::fork() } {
         // SAFETY: this is the child.
         0 => unsafe {
+            // Whoever ends its parent's session doesn't mean it.
+            libc::setsid();
             let mut all = std::mem::zeroed();
             libc::sigfillset(&raw mut all);
             libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
@@ -90,20 +100,48 @@ fn remove_behind(events: Events) -> Result<(), Events> {
             for &fd in &open {
                 libc::close(fd);
             }
-            grace.short(|| {
-                for line in &lines {
-                    libc::write(control, line.as_ptr().cast(), line.len());
-                }
-            });
+            grace.short(|| remove(control, &lines));
             libc::_exit(0)
         },
         -1 => Err(events),
         _ => {
-            events.forget();
+            events.into_iter().for_each(Events::forget);
             drop(go);
             Ok(())
         }
     }
+}
+
+/// Have the kernel remove events. It refuses as long as somebody has one open: a process that is about to close it, since
+/// nobody else has a reason to, so that some patience is enough. Makes nothing but system calls.
+///
+/// Should it refuse to the end, they are removed at the next start.
+pub(super) fn remove(control: RawFd, lines: &[String]) {
+    for round in 0..ROUNDS {
+        if round > 0 {
+            sleep(PAUSE);
+        }
+        let mut refused = false;
+        for line in lines {
+            // SAFETY: the descriptor is open, and the text is there.
+            let written = unsafe { libc::write(control, line.as_ptr().cast(), line.len()) };
+            let gone = || std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT);
+            refused |= written < 0 && !gone();
+        }
+        if !refused {
+            break;
+        }
+    }
+}
+
+/// Makes nothing but a system call.
+pub(super) fn sleep(milliseconds: u64) {
+    let time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: milliseconds.min(999) as libc::c_long * 1_000_000,
+    };
+    // SAFETY: the time is there, and what remains of it isn't asked for.
+    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
 }
 
 fn pipe() -> Option<(OwnedFd, OwnedFd)> {

@@ -98,7 +98,19 @@ else
     check "the next run has what was left removed" wait_for 180 nothing_attached
     check_fails "the next run has the events removed" events_left
 
-    # What removes them isn't safe from it either.
+    # The kernel removes none that is in use.
+    start
+    one=$(ls -d /sys/kernel/tracing/events/ktrail_*/ktrail_* | head -n 1)
+    one_left() { [ "$(ls -d /sys/kernel/tracing/events/ktrail_*/ktrail_*)" = "$one" ]; }
+    echo 1 >"$one/enable"
+    kill -s INT $run
+    check "SIGINT ends a run whose event is in use" ended
+    check "the event in use is left" wait_for 120 one_left
+    echo 0 >"$one/enable"
+    check "it is removed, too, when it isn't in use any more" wait_for 20 nothing_attached
+    check_fails "no event is left" events_left
+
+    # What removes them isn't safe from SIGKILL either.
     usual_grace() { [ "$(cat /sys/kernel/rcu_expedited)" = 0 ]; }
     short_grace() { ! usual_grace; }
     check "grace periods are the usual ones" usual_grace

@@ -19,7 +19,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use super::grace::{self, Grace};
@@ -147,18 +147,19 @@ impl Events {
 
     /// Close everything, but leave the removing to somebody else.
     pub(super) fn forget(mut self) {
+        self.open.clear();
         self.names.clear();
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.open.clear();
-        if self.names.is_empty() {
-            return;
-        }
+        let open: Vec<RawFd> = self.open.drain(..).map(IntoRawFd::into_raw_fd).collect();
         let lines = self.farewell();
-        Grace::open().short(|| remove(self.control.as_raw_fd(), &lines));
+        if !open.is_empty() || !lines.is_empty() {
+            // SAFETY: they were ours alone.
+            unsafe { remove(&open, self.control.as_raw_fd(), &lines, &Grace::open()) };
+        }
     }
 }
 
@@ -294,7 +295,6 @@ fn is_run(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::RawFd;
     use std::sync::Arc;
 
     use super::*;

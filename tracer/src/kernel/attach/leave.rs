@@ -17,7 +17,7 @@ use super::{Attached, Events, Link};
 const EACH: usize = 48;
 const MOST: usize = 32;
 
-/// How often the kernel is asked to remove events, and how many milliseconds lie between.
+/// How often the kernel is asked again to remove events that it refused, and how many milliseconds lie between.
 const ROUNDS: usize = 100;
 const PAUSE: u64 = 100;
 
@@ -97,10 +97,7 @@ fn remove_behind(events: Vec<Events>) -> Result<(), Vec<Events>> {
             libc::sigfillset(&raw mut all);
             libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
             hold(&keep, wait.as_raw_fd());
-            for &fd in &open {
-                libc::close(fd);
-            }
-            grace.short(|| remove(control, &lines));
+            remove(&open, control, &lines, &grace);
             libc::_exit(0)
         },
         -1 => Err(events),
@@ -112,26 +109,41 @@ fn remove_behind(events: Vec<Events>) -> Result<(), Vec<Events>> {
     }
 }
 
-/// Have the kernel remove events. It refuses as long as somebody has one open: a process that is about to close it, since
-/// nobody else has a reason to, so that some patience is enough. Makes nothing but system calls.
+/// Close what is open of events, and have the kernel remove them. It refuses as long as somebody has one open: mostly a
+/// process that is about to close it, so that some patience is enough. Makes nothing but system calls.
 ///
 /// Should it refuse to the end, they are removed at the next start.
-pub(super) fn remove(control: RawFd, lines: &[String]) {
-    for round in 0..ROUNDS {
-        if round > 0 {
-            sleep(PAUSE);
+///
+/// # Safety
+/// Nobody uses the descriptors in `open` any more.
+pub(super) unsafe fn remove(open: &[RawFd], control: RawFd, lines: &[String], grace: &Grace) {
+    let mut refused = false;
+    grace.short(|| {
+        for &fd in open {
+            // SAFETY: the caller's word.
+            unsafe { libc::close(fd) };
         }
-        let mut refused = false;
-        for line in lines {
-            // SAFETY: the descriptor is open, and the text is there.
-            let written = unsafe { libc::write(control, line.as_ptr().cast(), line.len()) };
-            let gone = || std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT);
-            refused |= written < 0 && !gone();
-        }
+        refused = ask(control, lines);
+    });
+    for _ in 0..ROUNDS {
         if !refused {
             break;
         }
+        sleep(PAUSE);
+        refused = ask(control, lines);
     }
+}
+
+/// Whether the kernel refuses one that is still there.
+fn ask(control: RawFd, lines: &[String]) -> bool {
+    let mut refused = false;
+    for line in lines {
+        // SAFETY: the descriptor is open, and the text is there.
+        let written = unsafe { libc::write(control, line.as_ptr().cast(), line.len()) };
+        let gone = || std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT);
+        refused |= written < 0 && !gone();
+    }
+    refused
 }
 
 /// Makes nothing but a system call.

@@ -7,7 +7,7 @@ use super::lower::{SCRATCH_MAP, ZERO_MAP, lower};
 use super::mir::{FrameDecl, Mfunc};
 use super::placement::Placement;
 use super::simplify::simplify;
-use super::{Error, FuncInfo, Object, Options, Reloc, emit, liveness, loads, regalloc, sink};
+use super::{Error, FuncInfo, Object, Options, Reloc, around, emit, liveness, loads, regalloc, reload, sink};
 use crate::ir::{MapDecl, MapKind, MapRef, Op, Program, verify};
 
 /// What the kernel allows a chain of calls, in bytes.
@@ -16,6 +16,8 @@ const STACK: u32 = 512;
 const FRAME_STEP: u32 = 32;
 /// What the kernel takes of a frame for `may_goto`'s counter and time stamp.
 const MAY_GOTO_STACK: u32 = 16;
+/// How the name of a program's scratch memory begins.
+const SCRATCH: &str = "scr.";
 /// The largest per-CPU value (`PCPU_MIN_UNIT_SIZE`).
 const SCRATCH_MAX: u32 = 32 << 10;
 
@@ -41,18 +43,37 @@ pub fn generate(program: &Program, options: &Options<'_>) -> Result<Object, Erro
     let order = callees_first(&calls)?;
     let heights = heights(&calls, &order);
     let levels = heights[&0] + 1;
+    // Mostly one function needs much. Where that leaves too little to its callers, each has its share.
+    let all = |index: usize| (STACK + FRAME_STEP * heights[&index]).saturating_sub(FRAME_STEP * (levels - 1));
+    if levels > 1
+        && let Ok(object) = place(program, options, &calls, &order, all)
+        && !object.maps.iter().any(|map| map.name.starts_with(SCRATCH))
+    {
+        return Ok(object);
+    }
+    let fair = |index: usize| STACK * (heights[&index] + 1) / levels;
+    place(program, options, &calls, &order, fair)
+}
+
+/// Compile the functions in `order`, such that the deepest chain of calls that begins at one has at most `share` of it.
+fn place(
+    program: &Program,
+    options: &Options<'_>,
+    calls: &[Vec<usize>],
+    order: &[usize],
+    share: impl Fn(usize) -> u32,
+) -> Result<Object, Error> {
     let mut scratch_end = 0;
     let mut compiled: BTreeMap<usize, Mfunc> = BTreeMap::new();
     // Bytes of stack of the deepest chain that starts at each function.
     let mut chains: BTreeMap<usize, u32> = BTreeMap::new();
-    for index in order {
+    for &index in order {
         let below = calls[index]
             .iter()
             .map(|callee| chains[callee])
             .max()
             .unwrap_or(0);
-        let share = STACK * (heights[&index] + 1) / levels;
-        let budget = (share.max(below) - below) / FRAME_STEP * FRAME_STEP;
+        let budget = (share(index).max(below) - below) / FRAME_STEP * FRAME_STEP;
         let (func, frame) = compile(program, index, options, budget, &mut scratch_end)?;
         chains.insert(index, below + frame.max(1).next_multiple_of(FRAME_STEP));
         compiled.insert(index, func);
@@ -135,13 +156,20 @@ fn compile(
         align: slot.align,
     });
     let mut place = Placement::new(slots.chain(areas), *scratch_end);
+    let mut lean = true;
     loop {
         let mut lowered = lower(program, index, options, &place, windows.clone())?;
+        lowered.lean &= lean;
         emit::thread_jumps(&mut lowered);
         liveness::remove_dead(&mut lowered);
         sink::sink(&mut lowered);
         let may_goto = lowered.has_may_goto();
+        let spills = lowered.frames.len();
+        if lowered.lean {
+            around::save(&mut lowered);
+        }
         regalloc::allocate(&mut lowered);
+        reload::reload(&mut lowered, spills);
         emit::thread_jumps(&mut lowered);
         let (_, frame) = emit::frame_layout(&lowered.frames);
         let frame = frame + if may_goto { MAY_GOTO_STACK } else { 0 };
@@ -153,6 +181,10 @@ fn compile(
                 )));
             }
             return Ok((lowered, frame));
+        }
+        if std::mem::take(&mut lean) && lowered.lean {
+            // It takes frame; being lean is no need.
+            continue;
         }
         if !place.evict() {
             return Err(Error::TooLarge(format!(
@@ -209,7 +241,7 @@ fn link(program: &Program, compiled: &BTreeMap<usize, Mfunc>, scratch: u32) -> R
 /// True for the name of a map that code generation has added for one program: who loads the program may create it
 /// right then, and forget it.
 pub fn is_own_map(name: &str) -> bool {
-    name.starts_with("scr.") || name == "zero"
+    name.starts_with(SCRATCH) || name == "zero"
 }
 
 /// Add the maps that code generation uses itself.
@@ -222,7 +254,12 @@ fn add_maps(object: &mut Object, scratch: u32) {
         .collect();
     let own = [
         // Of its own for each program: programs may interrupt each other.
-        (SCRATCH_MAP, MapKind::PercpuArray, format!("scr.{name}"), scratch),
+        (
+            SCRATCH_MAP,
+            MapKind::PercpuArray,
+            format!("{SCRATCH}{name}"),
+            scratch,
+        ),
         (ZERO_MAP, MapKind::Array, "zero".to_string(), 8),
     ];
     for (marker, kind, name, value_size) in own {

@@ -75,6 +75,8 @@ pub fn lower(
             frames: vec![],
             fixed: BTreeSet::new(),
             vregs: func.regs.len() as u32,
+            // What is stored may be one number with what stays in a register: see [`Mop::Copy`] about older kernels.
+            lean: func.lean && options.features.cpu_v4,
         },
         insts: vec![],
         span: Span::NONE,
@@ -126,6 +128,10 @@ impl Lower<'_> {
             let ctx = self.out.vreg();
             self.ctx = Some(ctx);
             self.out.params = vec![Param::V(ctx)];
+        } else if let Some(first) = self.ir.params.first()
+            && self.ir.type_of(*first) == ir::Type::Ctx
+        {
+            self.ctx = Some(V(first.0));
         }
 
         let cfg = self.ir.cfg();
@@ -483,7 +489,7 @@ impl Lower<'_> {
 
     pub fn context(&self) -> Result<V, Error> {
         self.ctx
-            .ok_or_else(|| self.invalid("only the entry function has the context"))
+            .ok_or_else(|| self.invalid("only a function that is handed the context has it"))
     }
 
     fn session(&self) -> Result<Session, Error> {

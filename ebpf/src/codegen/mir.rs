@@ -303,6 +303,21 @@ impl Mterm {
         }
     }
 
+    /// Go to `new` instead of `old`.
+    pub fn redirect(&mut self, old: B, new: B) {
+        let (a, b) = match self {
+            Mterm::Jump(to) => (to, None),
+            Mterm::Branch { then, otherwise, .. } => (then, Some(otherwise)),
+            Mterm::MayGoto { exhausted, next } => (exhausted, Some(next)),
+            Mterm::Return(_) => return,
+        };
+        for to in [Some(a), b].into_iter().flatten() {
+            if *to == old {
+                *to = new;
+            }
+        }
+    }
+
     /// Where control may go.
     pub fn successors(&self) -> Vec<usize> {
         match *self {
@@ -348,6 +363,8 @@ pub struct Mfunc {
     pub fixed: BTreeSet<Frame>,
     /// How many virtual registers there are.
     pub vregs: u32,
+    /// [`crate::ir::Function::lean`].
+    pub lean: bool,
 }
 
 impl Mfunc {

@@ -3,7 +3,7 @@
 //! ```text
 //!   ir::Program ─ verify ─▶ a function at a time, callees first:
 //!
-//!      simplify ─▶ delay ─▶ lower ─▶ liveness ─▶ sink ─▶ regalloc ⇄ spill ─▶ emit ─▶ link ─▶ Object
+//!      simplify ─▶ delay ─▶ lower ─▶ liveness ─▶ sink ─▶ regalloc ⇄ spill ─▶ reload ─▶ emit ─▶ link ─▶ Object
 //!                          (loads)  (dead code)              │
 //!                            ▲                               │ the frame is too large
 //!                            └────────── placement ◀─────────┘
@@ -13,6 +13,7 @@
 //! go), and optimisations that need SSA.
 
 mod arch;
+mod around;
 mod delay;
 mod emit;
 mod link;
@@ -22,6 +23,7 @@ mod lower;
 mod mir;
 mod placement;
 mod regalloc;
+mod reload;
 mod simplify;
 mod sink;
 mod spill;

@@ -22,6 +22,8 @@ use crate::ir::Bits;
 const REGISTERS: usize = 10;
 /// r0 to r5 as a set.
 const CLOBBERED: u16 = 0x3f;
+/// r6 to r9 as a set: the kernel's compiler saves those that a function uses when it begins.
+const PRESERVED: u16 = 0x3c0;
 
 /// The interference graph over virtual registers.
 pub struct Graph {
@@ -113,6 +115,9 @@ fn build(func: &Mfunc) -> Graph {
     let out = live_out(func);
     let depths = func.cfg().loop_depths();
     let mut graph = Graph::new(func.vregs as usize);
+    if func.lean {
+        graph.forbidden.fill(PRESERVED);
+    }
     for (b, block) in func.blocks.iter().enumerate() {
         let weight = 10f64.powi(depths[b].min(6) as i32);
         let mut live = out[b].clone();

@@ -29,6 +29,7 @@ impl Builder {
     pub fn new(name: &str) -> Builder {
         let func = Function {
             name: name.into(),
+            lean: false,
             params: vec![],
             regs: vec![],
             slots: vec![],
@@ -46,6 +47,11 @@ impl Builder {
     /// The finished function.
     pub fn finish(self) -> Function {
         self.func
+    }
+
+    /// The function mostly leaves early ([`Function::lean`]).
+    pub fn lean(&mut self) {
+        self.func.lean = true;
     }
 
     /// The function's name.

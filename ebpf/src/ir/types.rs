@@ -420,6 +420,9 @@ pub struct SlotDecl {
 pub struct Function {
     /// For people and for the program's BTF.
     pub name: String,
+    /// It mostly leaves early, and is as cheap as can be when it does: nothing is kept in a register that functions
+    /// preserve, which the kernel's compiler would save at the beginning.
+    pub lean: bool,
     /// Registers that hold the arguments (at most 5). The entry function has none: it uses [`Op::Ctx`].
     pub params: Vec<Reg>,
     /// The type of each register.

@@ -150,6 +150,9 @@ fn function(
         budget,
         trips: 1,
     };
+    if g.rng.chance(25) {
+        g.b.lean();
+    }
     g.run(index == 0, params);
     g.b.finish()
 }

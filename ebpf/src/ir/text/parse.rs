@@ -276,9 +276,11 @@ impl Parser {
             }
             params.push(line.reg()?);
         }
+        let lean = line.try_take("lean");
         line.expect("{")?;
         self.program.functions.push(Function {
             name,
+            lean,
             params,
             regs: vec![],
             slots: vec![],

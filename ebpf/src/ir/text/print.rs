@@ -77,7 +77,8 @@ impl Program {
 
     fn function(&self, index: usize, func: &Function, f: &mut Formatter<'_>) -> fmt::Result {
         let params: Vec<String> = func.params.iter().map(Reg::to_string).collect();
-        writeln!(f, "fn {index} {}({}) {{", func.name, params.join(", "))?;
+        let lean = if func.lean { "lean " } else { "" };
+        writeln!(f, "fn {index} {}({}) {lean}{{", func.name, params.join(", "))?;
         // One line a type, in order of first use.
         let mut types: Vec<Type> = vec![];
         for ty in &func.regs {

@@ -20,7 +20,7 @@
 //! - `direct` pointers come from arguments of [`ProgramKind::Tracing`] and from 8-byte loads through `direct`
 //!   pointers. That the pointee is what BTF says is the front end's promise; so is that an `Int` loaded through
 //!   one is not a pointer there.
-//! - The context and arguments are for the entry function.
+//! - The context and arguments are for the entry function, and for functions whose first parameter is the context.
 //! - Map registers are written once, by [`Op::MapAddr`]; packet registers only by [`Op::PacketOpen`].
 //! - A helper's arguments and result follow [`crate::isa::Helper::signature`]; the map is of a type that the helper
 //!   works on; a called function's arguments have its parameters' types.

@@ -131,7 +131,7 @@ fn operation(c: &Checker<'_>, op: &Op) -> Found {
         }
         Op::MapData { dst, map, off } => map_data(c, dst, map, off),
         Op::Ctx { dst } => {
-            entry_only(c, "context")?;
+            with_context(c, "context")?;
             c.expect(dst, "the context", |ty| ty == Type::Ctx)
         }
         Op::Arg { dst, index } => argument(c, dst, index),
@@ -199,12 +199,13 @@ fn session(c: &Checker<'_>) -> Found {
     }
 }
 
-fn entry_only(c: &Checker<'_>, what: &str) -> Found {
-    if c.index == 0 {
+fn with_context(c: &Checker<'_>, what: &str) -> Found {
+    let handed_over = c.func.params.first().map(|first| c.type_of(*first)) == Some(Type::Ctx);
+    if c.index == 0 || handed_over {
         Ok(())
     } else {
         Err(format!(
-            "only the entry function has the {what}: hand it over as an argument"
+            "only the entry function has the {what}: hand the context over as the first argument"
         ))
     }
 }
@@ -275,7 +276,7 @@ fn map_data(c: &Checker<'_>, dst: Reg, map: MapRef, off: u32) -> Found {
 }
 
 fn argument(c: &Checker<'_>, dst: Reg, index: u8) -> Found {
-    entry_only(c, "arguments")?;
+    with_context(c, "arguments")?;
     let kind = c.program.kind;
     if !matches!(
         kind,

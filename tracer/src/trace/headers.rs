@@ -95,15 +95,16 @@ impl Network {
             signed: false,
         });
         let network = b.kernel_load(skb, o.skb_network_header as i32, Size::B2);
-        for (dst, off, size) in [(self.tail, o.skb_tail, Size::B4), (head, o.skb_head, Size::B8)] {
-            b.push(Op::KernelLoad {
-                dst,
-                base: skb,
-                off: off as i32,
-                size,
-                signed: false,
-            });
-        }
+        b.push(Op::KernelLoad {
+            dst: self.tail,
+            base: skb,
+            off: o.skb_tail as i32,
+            size: Size::B4,
+            signed: false,
+        });
+        // All but packets without headers need it: the move keeps the load here, where its address is at hand.
+        let loaded = b.kernel_ptr(skb, o.skb_head as i32);
+        b.mov(head, loaded);
 
         let [no_protocol, ready, set, unset, at_data, found] = [(); 6].map(|()| b.block());
         let start_at = |b: &mut Builder, off: Reg| {

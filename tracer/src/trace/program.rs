@@ -5,6 +5,9 @@
 //!                      └─no─▶ filter matches? ─yes─▶ follow ─▶ report
 //! ```
 //!
+//! Of the two functions that this takes, the entry has what most packets see, and no more ([`Function::lean`]): whether
+//! any packet is followed, and the filter. The other one is called for those that are followed or match ([`Ask`]).
+//!
 //! A packet that matches the filter once is in the map `follow`, by its skb's address, until its memory goes back.
 //! Clones, copies and segments join their original's journey. An address whose `skb->head` has changed without a
 //! reallocation that was seen belongs to another packet: its journey has ended unseen.
@@ -21,8 +24,8 @@ mod shared;
 
 use ktrail_ebpf::filter::{self, Filter};
 use ktrail_ebpf::ir::{
-    AtomicOp, BinOp, Block, Builder, Cond, MapRef, Op, Operand, Program, ProgramKind, Reg, Size, Slot, Term,
-    Type, Width,
+    AtomicOp, BinOp, Block, Builder, Cond, FuncRef, Function, MapRef, Op, Operand, Program, ProgramKind, Reg,
+    Size, Slot, Term, Type, Width,
 };
 use ktrail_ebpf::isa::Helper;
 
@@ -237,14 +240,30 @@ pub struct Spec<'a> {
 
 /// Build the program for `spec`.
 pub fn build(name: &str, spec: &Spec<'_>) -> Program {
-    let function = Body::new(name, spec).build();
     Program {
         name: name.into(),
         kind: spec.kind,
         maps: maps(spec.limits),
-        functions: vec![function],
+        functions: vec![
+            Body::new(name, spec).entry(),
+            Body::new("followed", spec).followed_or_new(),
+        ],
     }
 }
+
+/// The function beside the entry.
+const FOLLOWED: FuncRef = FuncRef(1);
+
+/// What the entry asks of it.
+enum Ask {
+    /// If the packet is followed, report it; otherwise answer [`UNKNOWN`].
+    Find = 0,
+    /// It matches: its journey starts.
+    Start = 1,
+}
+
+/// The packet is not followed.
+const UNKNOWN: i64 = 1;
 
 /// A program that does nothing, to be attached like the one for `spec`.
 pub fn empty(name: &str, spec: &Spec<'_>) -> Program {
@@ -306,13 +325,71 @@ impl<'a> Body<'a> {
         }
     }
 
-    fn build(mut self) -> ktrail_ebpf::ir::Function {
-        let Spec { skb, role, .. } = *self.spec;
+    /// The function that runs for each packet.
+    fn entry(mut self) -> Function {
+        self.b.lean();
         self.load_state();
         if self.spec.limits.watch.is_some() {
             self.unless_off();
             self.watch();
         }
+        let (unknown, find) = match self.starts() {
+            true => (self.b.block(), self.b.block()),
+            false => (self.out, self.b.block()),
+        };
+        if self.beneath().is_some() {
+            // Packets that aren't followed are seen there, too.
+            self.b.jump(find);
+        } else {
+            self.b.branch(Cond::Eq, self.state, STATE_IDLE, unknown, find);
+        }
+        self.b.switch_to(find);
+        let answer = self.ask(Ask::Find);
+        if self.starts() {
+            self.b.branch(Cond::Eq, answer, UNKNOWN, unknown, self.out);
+            self.b.switch_to(unknown);
+            self.argument(self.skb, self.spec.skb);
+            let hit = self.b.block();
+            let mut view = SkbView::new(
+                &mut self.b,
+                self.spec.offsets,
+                self.skb,
+                self.head,
+                self.spec.filter,
+            );
+            filter::lower(&mut self.b, self.spec.filter, &mut view, hit, self.out);
+            self.b.switch_to(hit);
+            self.ask(Ask::Start);
+        }
+        self.b.jump(self.out);
+        self.b.switch_to(self.out);
+        self.b.ret(0);
+        self.b.finish()
+    }
+
+    fn ask(&mut self, ask: Ask) -> Reg {
+        let answer = self.b.int();
+        let ctx = self.b.ctx();
+        self.b.push(Op::CallFn {
+            dst: Some(answer),
+            func: FOLLOWED,
+            args: vec![ctx.into(), (ask as i64).into()],
+        });
+        answer
+    }
+
+    /// Whether journeys start here. (A pointer to a pointer may point to one that isn't set yet: whatever the stack held
+    /// before.)
+    fn starts(&self) -> bool {
+        self.spec.starts && self.spec.role.starts() && !self.spec.skb.indirect
+    }
+
+    /// The function for what is followed, or matches.
+    fn followed_or_new(mut self) -> Function {
+        let Spec { skb, role, .. } = *self.spec;
+        self.b.param(Type::Ctx);
+        let ask = self.b.param(Type::Int);
+        self.load_state();
         if role == Role::ByCookie {
             self.tell();
         }
@@ -325,6 +402,13 @@ impl<'a> Body<'a> {
         self.argument(self.skb, skb);
 
         let report = self.b.block();
+        if self.starts() {
+            let (start, find) = (self.b.block(), self.b.block());
+            self.b.branch(Cond::Eq, ask, Ask::Start as i64, start, find);
+            self.b.switch_to(start);
+            self.start(report);
+            self.b.switch_to(find);
+        }
         if let Role::Clone { from } = role {
             self.clone_of(from, report);
         } else {
@@ -350,10 +434,6 @@ impl<'a> Body<'a> {
 
     /// Find out the role.
     fn tell(&mut self) {
-        // No journey begins. (But what runs beneath a packet that isn't followed must be known not to be another's.)
-        if self.beneath().is_none() {
-            self.b.branch_if(Cond::Eq, self.state, STATE_IDLE, self.out);
-        }
         let upper = self.upper_cookie();
         self.b.mov(self.upper, upper);
         let told = self.b.bin(BinOp::Shr, Width::W64, upper, TOLD);
@@ -482,7 +562,7 @@ impl<'a> Body<'a> {
         key
     }
 
-    /// Find the journey of the skb, or start one; go on at `report` with `journey` set, or leave.
+    /// Find the journey of the skb; go on at `report` with `journey` set, or leave.
     fn find(&mut self, report: Block) {
         let unknown = self.b.block();
         let value = self.followed(self.skb, unknown);
@@ -528,12 +608,7 @@ impl<'a> Body<'a> {
             self.b.branch_if(Cond::Eq, self.skb, 0, self.out);
             self.make_way(task_stack);
         }
-        // A pointer to a pointer may point to one that isn't set yet: whatever the stack held before.
-        if self.spec.starts && self.spec.role.starts() && !self.spec.skb.indirect {
-            self.filter_and_start(report);
-        } else {
-            self.b.jump(self.out);
-        }
+        self.b.ret(UNKNOWN);
     }
 
     /// Where a task's stack is, if it is to be known what runs beneath this program's functions.
@@ -554,20 +629,8 @@ impl<'a> Body<'a> {
         });
     }
 
-    /// Run the filter; a match starts a journey.
-    fn filter_and_start(&mut self, report: Block) {
-        let hit = self.b.block();
-        let mut view = SkbView::new(
-            &mut self.b,
-            self.spec.offsets,
-            self.skb,
-            self.head,
-            self.spec.filter,
-        );
-        filter::lower(&mut self.b, self.spec.filter, &mut view, hit, self.out);
-
-        self.b.switch_to(hit);
-        // Once more, so that nothing keeps it meanwhile for the few packets that match.
+    /// The packet matches; go on at `report` with its new journey, or leave.
+    fn start(&mut self, report: Block) {
         self.load_head();
         // An skb without a buffer is still being made.
         self.b.branch_if(Cond::Eq, self.head, 0, self.out);

@@ -15,6 +15,7 @@ use regex::Regex;
 use super::{Color, Usage, rendering};
 use crate::kernel::firewall::{Chain, Firewall};
 use crate::kernel::places;
+use crate::kernel::signals;
 use crate::kernel::symbols::{self, Symbols};
 use crate::kernel::time::WallClock;
 use crate::trace::beneath::{self, Function, Unfit};
@@ -274,7 +275,16 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
     };
     // Looked up before the session has its memory, which the kernel's types would come on top of.
     let reasons = reasons::of(&kernel.btf);
-    let mut session = Session::start(&kernel, &request, &progress)?;
+    // What is attached by then doesn't all go with the process.
+    signals::defer();
+    let started = Session::start(&kernel, &request, &progress);
+    if let Some(signal) = signals::noted() {
+        if let Ok(session) = started {
+            session.detach();
+        }
+        signals::obey(signal);
+    }
+    let mut session = started?;
     if session.attaching() > 0 {
         progress.begun(&session);
     }
@@ -475,7 +485,7 @@ impl Progress for Terminal {
                 "#".repeat(filled)
             );
         }
-        true
+        signals::noted().is_none()
     }
 
     fn notice(&self, line: &str) {

@@ -17,6 +17,7 @@ pub mod process;
 pub mod program;
 mod program_btf;
 pub mod ring;
+pub mod signals;
 pub mod symbols;
 pub mod sys;
 pub mod time;

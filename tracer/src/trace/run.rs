@@ -23,6 +23,7 @@ use super::render::Renderer;
 use super::session::{Coverage, Session};
 use super::summary::{Attached, Cost, Counted, Skipped, Summary};
 use crate::kernel::process::yield_to_others;
+use crate::kernel::signals;
 use crate::kernel::time::monotonic;
 use crate::tui::output::Output;
 
@@ -133,6 +134,10 @@ impl Run<'_> {
                     readable?.clear_ready();
                 }
                 _ = tick.tick() => {
+                    // One that came before there was somebody to wait for it, or SIGHUP.
+                    if signals::noted().is_some() {
+                        break;
+                    }
                     self.read(BATCH)?;
                     self.pipeline.advance(monotonic())?;
                     self.govern();

@@ -140,7 +140,24 @@ fn every_role_passes_the_verifier() {
                             turn,
                             get_func_ip: features.codegen.get_func_ip,
                         };
-                        let mut programs = vec![program::build("test", &spec)];
+                        let mut programs = vec![program::build("test", std::slice::from_ref(&spec))];
+                        if role == Role::Pass
+                            && place == Place::Cookie
+                            && !indirect
+                            && only == Only::default()
+                            && turn.is_none()
+                            && features.codegen.attach_cookie
+                        {
+                            let case = |&role| Spec { role, ..spec };
+                            let told = Spec {
+                                role: Role::ByCookie,
+                                skb: SkbArg::TOLD,
+                                ..spec
+                            };
+                            let roles = ROLES.iter().filter(|role| **role != Role::ByCookie);
+                            let cases: Vec<_> = roles.map(case).chain([told]).collect();
+                            programs.push(program::build("test", &cases));
+                        }
                         if role == Role::Pass && limits.folded == 0 {
                             let moments = [Moment::Entry, Moment::Return];
                             programs.extend(moments.map(|moment| beneath::build("test", &spec, moment)));

@@ -23,16 +23,24 @@ pub struct Candidate {
 pub struct Group {
     /// What its points are.
     pub kind: PointKind,
+    /// What the program has to be able to do. Where there are several, cookies say which is meant
+    /// ([`program::cookie_for_case`]).
+    pub cases: Vec<Case>,
+    /// The points.
+    pub points: Vec<PointId>,
+    /// What the program is told at each of them.
+    pub cookies: Vec<u64>,
+}
+
+/// What a program does at some points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
     /// Where the skb is.
     pub skb: SkbArg,
     /// What the points mean.
     pub role: Role,
     /// Nobody asked to see the points.
     pub quiet: bool,
-    /// The points.
-    pub points: Vec<PointId>,
-    /// What the program is told at each of them.
-    pub cookies: Vec<u64>,
 }
 
 /// Functions that run while an skb is being released. Its headers may still look like a packet's, so that a
@@ -211,7 +219,7 @@ pub fn group(candidates: &[Candidate], cookies: Cookies, folds: bool) -> Vec<Gro
         .map(|c| c.point.name.as_str())
         .collect();
     type Points = (Vec<PointId>, Vec<u64>);
-    let mut groups: BTreeMap<(PointKind, SkbArg, Role, bool), Points> = BTreeMap::new();
+    let mut groups: BTreeMap<(PointKind, bool, SkbArg, Role, bool), Points> = BTreeMap::new();
     for (number, candidate) in (0..).zip(candidates) {
         let (mut role, skb) = role(candidate, &functions);
         if folds && role == Role::Pass && at_device(&candidate.point) {
@@ -242,20 +250,51 @@ pub fn group(candidates: &[Candidate], cookies: Cookies, folds: bool) -> Vec<Gro
             cookie = program::cookie(number, at, 0);
             skb = SkbArg::TOLD;
         }
-        let key = (candidate.point.kind, skb, role, candidate.point.quiet);
+        let apart = told && candidate.apart;
+        let key = (candidate.point.kind, apart, skb, role, candidate.point.quiet);
         let (points, told) = groups.entry(key).or_default();
         points.push(PointId(number));
         told.push(cookie);
     }
-    let group = |((kind, skb, role, quiet), (points, cookies))| Group {
-        kind,
-        skb,
-        role,
-        quiet,
-        points,
-        cookies,
-    };
-    groups.into_iter().map(group).collect()
+    let mut programs: Vec<Group> = vec![];
+    // Those that few hits go by share a program and a link, whatever they do; but those that are attached alike, and those
+    // that leave at once where nothing is followed.
+    let mut shared: [Option<Group>; 4] = Default::default();
+    for ((kind, apart, skb, role, quiet), (points, told)) in groups {
+        let case = Case { skb, role, quiet };
+        let group = Group {
+            kind,
+            cases: vec![case],
+            points,
+            cookies: told,
+        };
+        let many = role == Role::Pass && !skb.indirect;
+        if kind != PointKind::Function || !cookies.functions || many {
+            programs.push(group);
+        } else {
+            let starts = role.starts() && !skb.indirect;
+            match &mut shared[usize::from(apart) * 2 + usize::from(starts)] {
+                Some(shared) => shared.add(group),
+                none => *none = Some(group),
+            }
+        }
+    }
+    programs.extend(shared.into_iter().flatten());
+    programs
+}
+
+impl Group {
+    /// The program does what `other`'s does, too.
+    fn add(&mut self, other: Group) {
+        for case in other.cases {
+            let number = self.cases.len();
+            self.cases.push(case);
+            let told = other.cookies.iter();
+            self.cookies
+                .extend(told.map(|&cookie| program::cookie_for_case(cookie, number)));
+        }
+        self.points.extend(other.points);
+    }
 }
 
 /// Whether packets' lives can't be followed without this function or tracepoint.
@@ -318,11 +357,10 @@ mod tests {
     }
 
     fn role_of(groups: &[Group], point: u32) -> (Role, u8) {
-        let group = groups
-            .iter()
-            .find(|g| g.points.contains(&PointId(point)))
-            .unwrap();
-        (group.role, group.skb.index)
+        let at = |g: &Group| g.points.iter().position(|&p| p == PointId(point));
+        let (group, at) = groups.iter().find_map(|g| Some((g, at(g)?))).unwrap();
+        let case = group.cases[(group.cookies[at] >> 48) as usize];
+        (case.role, case.skb.index)
     }
 
     #[test]
@@ -398,7 +436,13 @@ mod tests {
             candidate("third", Function, 2, 3),
             candidate("fifth", Function, 4, 5),
         ];
-        let indexes = |groups: Vec<Group>| groups.iter().map(|g| g.skb.index).collect::<Vec<_>>();
+        let indexes = |groups: Vec<Group>| {
+            groups
+                .iter()
+                .flat_map(|g| &g.cases)
+                .map(|c| c.skb.index)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(indexes(group(&all, BOTH, false)), [0, SkbArg::BY_COOKIE]);
         assert_eq!(indexes(group(&all, NONE, false)), [0, 2, 4]);
 
@@ -444,7 +488,7 @@ mod tests {
         assert_eq!(role_of(&groups, 6), (Role::Pass, SkbArg::BY_COOKIE));
         assert_eq!(groups.len(), 3);
         // Freed, only if the second argument is not zero; at a pointer to the second.
-        let told = groups.iter().find(|g| g.role == Role::ByCookie).unwrap();
+        let told = groups.iter().find(|g| g.cases[0].role == Role::ByCookie).unwrap();
         assert_eq!(
             told.cookies,
             [
@@ -456,6 +500,49 @@ mod tests {
             ]
         );
         assert_eq!(group(&all, NONE, false).len(), 8);
+    }
+
+    #[test]
+    fn what_few_hits_go_by_shares_a_program_where_cookies_tell_it_apart() {
+        use PointKind::Function;
+        let apart = Candidate {
+            apart: true,
+            ..candidate("apart", Function, 2, 3)
+        };
+        let all = [
+            candidate("first", Function, 0, 1),
+            candidate("second", Function, 1, 2),
+            candidate("third", Function, 2, 3),
+            candidate("nf_hook_slow", Function, 0, 4),
+            candidate("pskb_expand_head", Function, 0, 4),
+            apart,
+            candidate("__copy_skb_header", Function, 0, 2),
+            candidate("kfree_skbmem", Function, 0, 1),
+        ];
+        let groups = group(&all, BOTH, false);
+        let points: Vec<Vec<u32>> = groups
+            .iter()
+            .map(|g| g.points.iter().map(|p| p.0).collect())
+            .collect();
+        assert_eq!(
+            points,
+            [vec![0], vec![1], vec![2], vec![5], vec![6, 7], vec![3, 4]]
+        );
+        let cases: Vec<u64> = groups[5].cookies.iter().map(|cookie| cookie >> 48).collect();
+        assert_eq!(cases, [0, 1]);
+        assert_eq!(role_of(&groups, 2).0, Role::Pass);
+        assert_eq!(
+            role_of(&groups, 3).0,
+            Role::Hook {
+                state: 1,
+                rules: None
+            }
+        );
+        assert_eq!(role_of(&groups, 4).0, Role::Reallocate);
+        // What is in the lower half stays the point's number.
+        let numbers: Vec<u32> = groups[5].cookies.iter().map(|&cookie| cookie as u32).collect();
+        assert_eq!(numbers, [3, 4]);
+        assert_eq!(group(&all, NONE, false).len(), 7);
     }
 
     #[test]

@@ -142,6 +142,13 @@ pub fn cookie(point: u32, skb: SkbArg, told: u8) -> u64 {
     u64::from(point) | upper.cast_unsigned() << 32
 }
 
+/// `cookie` at a point of a program with several cases, of which it means this one.
+pub fn cookie_for_case(cookie: u64, case: usize) -> u64 {
+    cookie | (case as u64) << (32 + CASE)
+}
+
+/// In the upper half of a cookie, where the number of the case begins.
+const CASE: i64 = 16;
 /// In the upper half of a cookie, beside the position: the skb is behind a pointer.
 const INDIRECT: i64 = 8;
 /// And where the role begins.
@@ -174,7 +181,7 @@ impl Role {
     }
 
     /// May a journey start here?
-    fn starts(self) -> bool {
+    pub fn starts(self) -> bool {
         matches!(
             self,
             Role::Pass | Role::Device | Role::Hook { .. } | Role::Reallocate | Role::Drop { .. }
@@ -238,23 +245,90 @@ pub struct Spec<'a> {
     pub turn: Option<Turn>,
 }
 
-/// Build the program for `spec`.
-pub fn build(name: &str, spec: &Spec<'_>) -> Program {
-    Program {
-        name: name.into(),
-        kind: spec.kind,
-        maps: maps(spec.limits),
-        functions: vec![
-            Body::new(name, spec).entry(),
-            Body::new("followed", spec).followed_or_new(),
-        ],
+impl Spec<'_> {
+    /// Whether journeys start here. (A pointer to a pointer may point to one that isn't set yet: whatever the stack held
+    /// before.)
+    fn may_start(&self) -> bool {
+        self.starts && self.role.starts() && !self.skb.indirect
+    }
+
+    /// Where a task's stack is, if it is to be known what runs beneath this program's functions.
+    fn beneath(&self) -> Option<u32> {
+        self.task_stack.filter(|_| self.kind == ProgramKind::Kprobe)
+    }
+
+    /// There is nothing to do while no packet is followed. (What is to be known beneath packets, all are needed for; and
+    /// who watches what the program costs, counts its runs.)
+    fn leaves_idle(&self) -> bool {
+        !self.may_start() && self.beneath().is_none() && self.limits.watch.is_none()
     }
 }
 
-/// The function beside the entry.
-const FOLLOWED: FuncRef = FuncRef(1);
+/// Build the program for `specs`, one at least. Where there are several, which are alike but for what their points are, the
+/// attach cookie says which is meant ([`cookie_for_case`]).
+pub fn build(name: &str, specs: &[Spec<'_>]) -> Program {
+    let first = &specs[0];
+    let functions = match specs {
+        [spec] => vec![
+            Body::new(name, spec).entry(FuncRef(1)),
+            Body::new("followed", spec).followed_or_new(),
+        ],
+        cases => {
+            let mut functions = vec![dispatch(name, cases)];
+            for spec in cases {
+                let mut case = Body::new("case", spec);
+                case.b.param(Type::Ctx);
+                case.handed_over = Some(case.b.param(Type::Int));
+                let followed = FuncRef(functions.len() as u32 + 1);
+                functions.push(case.entry(followed));
+                functions.push(Body::new("followed", spec).followed_or_new());
+            }
+            functions
+        }
+    };
+    Program {
+        name: name.into(),
+        kind: first.kind,
+        maps: maps(first.limits),
+        functions,
+    }
+}
 
-/// What the entry asks of it.
+/// Call the function for the case that the cookie names, with the cookie's upper half.
+fn dispatch(name: &str, cases: &[Spec<'_>]) -> Function {
+    let mut b = Builder::new(name);
+    b.lean();
+    if cases.iter().all(Spec::leaves_idle) {
+        // Before the cookie is asked for, which some kernels have to look up.
+        let (idle, go_on) = (b.block(), b.block());
+        let state = b.map_data(STATE, 0);
+        let state = b.load(state, 0, Size::B8);
+        b.branch(Cond::Eq, state, STATE_IDLE, idle, go_on);
+        b.switch_to(idle);
+        b.ret(0);
+        b.switch_to(go_on);
+    }
+    let ctx = b.ctx();
+    let cookie = b.call(Helper::GetAttachCookie, vec![ctx.into()]);
+    let upper = b.bin(BinOp::Shr, Width::W64, cookie, 32);
+    let wanted = b.bin(BinOp::Shr, Width::W64, upper, CASE);
+    for number in 0..cases.len() {
+        let (this, next) = (b.block(), b.block());
+        b.branch(Cond::Eq, wanted, number as i64, this, next);
+        b.switch_to(this);
+        b.push(Op::CallFn {
+            dst: None,
+            func: FuncRef(1 + 2 * number as u32),
+            args: vec![ctx.into(), upper.into()],
+        });
+        b.ret(0);
+        b.switch_to(next);
+    }
+    b.ret(0);
+    b.finish()
+}
+
+/// What the function for most packets asks of the one beside it.
 enum Ask {
     /// If the packet is followed, report it; otherwise answer [`UNKNOWN`].
     Find = 0,
@@ -296,6 +370,8 @@ struct Body<'a> {
     /// The upper half of the cookie, and the sign in it, where the role is told by cookie.
     upper: Reg,
     told: Reg,
+    /// The upper half of the cookie, where the function was handed it.
+    handed_over: Option<Reg>,
 }
 
 impl<'a> Body<'a> {
@@ -322,30 +398,31 @@ impl<'a> Body<'a> {
             origin,
             upper,
             told,
+            handed_over: None,
         }
     }
 
     /// The function that runs for each packet.
-    fn entry(mut self) -> Function {
+    fn entry(mut self, followed: FuncRef) -> Function {
         self.b.lean();
         self.load_state();
         if self.spec.limits.watch.is_some() {
             self.unless_off();
             self.watch();
         }
-        let (unknown, find) = match self.starts() {
+        let (unknown, find) = match self.spec.may_start() {
             true => (self.b.block(), self.b.block()),
             false => (self.out, self.b.block()),
         };
-        if self.beneath().is_some() {
+        if self.spec.beneath().is_some() {
             // Packets that aren't followed are seen there, too.
             self.b.jump(find);
         } else {
             self.b.branch(Cond::Eq, self.state, STATE_IDLE, unknown, find);
         }
         self.b.switch_to(find);
-        let answer = self.ask(Ask::Find);
-        if self.starts() {
+        let answer = self.ask(followed, Ask::Find);
+        if self.spec.may_start() {
             self.b.branch(Cond::Eq, answer, UNKNOWN, unknown, self.out);
             self.b.switch_to(unknown);
             self.argument(self.skb, self.spec.skb);
@@ -359,7 +436,7 @@ impl<'a> Body<'a> {
             );
             filter::lower(&mut self.b, self.spec.filter, &mut view, hit, self.out);
             self.b.switch_to(hit);
-            self.ask(Ask::Start);
+            self.ask(followed, Ask::Start);
         }
         self.b.jump(self.out);
         self.b.switch_to(self.out);
@@ -367,21 +444,15 @@ impl<'a> Body<'a> {
         self.b.finish()
     }
 
-    fn ask(&mut self, ask: Ask) -> Reg {
+    fn ask(&mut self, func: FuncRef, ask: Ask) -> Reg {
         let answer = self.b.int();
         let ctx = self.b.ctx();
         self.b.push(Op::CallFn {
             dst: Some(answer),
-            func: FOLLOWED,
+            func,
             args: vec![ctx.into(), (ask as i64).into()],
         });
         answer
-    }
-
-    /// Whether journeys start here. (A pointer to a pointer may point to one that isn't set yet: whatever the stack held
-    /// before.)
-    fn starts(&self) -> bool {
-        self.spec.starts && self.spec.role.starts() && !self.spec.skb.indirect
     }
 
     /// The function for what is followed, or matches.
@@ -402,7 +473,7 @@ impl<'a> Body<'a> {
         self.argument(self.skb, skb);
 
         let report = self.b.block();
-        if self.starts() {
+        if self.spec.may_start() {
             let (start, find) = (self.b.block(), self.b.block());
             self.b.branch(Cond::Eq, ask, Ask::Start as i64, start, find);
             self.b.switch_to(start);
@@ -449,6 +520,9 @@ impl<'a> Body<'a> {
     }
 
     fn upper_cookie(&mut self) -> Reg {
+        if let Some(upper) = self.handed_over {
+            return upper;
+        }
         let ctx = self.b.ctx();
         let cookie = self.b.call(Helper::GetAttachCookie, vec![ctx.into()]);
         self.b.bin(BinOp::Shr, Width::W64, cookie, 32)
@@ -511,11 +585,11 @@ impl<'a> Body<'a> {
 
     fn argument_by_cookie(&mut self, dst: Reg) {
         let role_too = self.spec.role == Role::ByCookie;
-        let wanted = match role_too {
-            true => self.b.and(self.upper, INDIRECT - 1),
-            // It is all that is there.
+        let upper = match role_too {
+            true => self.upper,
             false => self.upper_cookie(),
         };
+        let wanted = self.b.and(upper, INDIRECT - 1);
         let found = self.b.block();
         for index in 0..SkbArg::MOST {
             let (this, next) = (self.b.block(), self.b.block());
@@ -604,18 +678,11 @@ impl<'a> Body<'a> {
         self.b.jump(unknown);
 
         self.b.switch_to(unknown);
-        if let Some(task_stack) = self.beneath() {
+        if let Some(task_stack) = self.spec.beneath() {
             self.b.branch_if(Cond::Eq, self.skb, 0, self.out);
             self.make_way(task_stack);
         }
         self.b.ret(UNKNOWN);
-    }
-
-    /// Where a task's stack is, if it is to be known what runs beneath this program's functions.
-    fn beneath(&self) -> Option<u32> {
-        self.spec
-            .task_stack
-            .filter(|_| self.spec.kind == ProgramKind::Kprobe)
     }
 
     fn load_head(&mut self) {

@@ -271,6 +271,7 @@ impl View for SkbView<'_> {
 /// with a packet that they don't follow, and nothing else.
 pub fn program(filter: &Filter, offsets: &Offsets, kind: ProgramKind) -> Program {
     let mut b = Builder::new("filter");
+    b.lean();
     let skb = b.arg(0, Type::Kernel { direct: false });
     let head = b.reg(Type::Kernel { direct: false });
     let mut view = SkbView::new(&mut b, offsets, skb, head, filter);

@@ -11,7 +11,7 @@ use super::{Body, EVENTS, Place, Role, Stat};
 impl Body<'_> {
     /// Report the event, or count it as lost.
     pub(super) fn report(&mut self) {
-        if let Some(task_stack) = self.beneath() {
+        if let Some(task_stack) = self.spec.beneath() {
             self.enter(task_stack);
         }
         let extra = self.spec.extras.size();

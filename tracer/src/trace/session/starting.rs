@@ -17,7 +17,7 @@ use ktrail_ebpf::kernel::TypeId;
 
 use super::super::event::{Point, PointId, PointKind};
 use super::super::offsets::Offsets;
-use super::super::plan::{self, Candidate, Cookies, Group};
+use super::super::plan::{self, Candidate, Case, Cookies, Group};
 use super::super::program::{self, Limits, Place, SkbArg, Spec, Turn, Watch};
 use super::super::{trail, usual};
 use super::watching::{Pair, Watching};
@@ -512,24 +512,25 @@ impl<'a> Starting<'a> {
         place: Place,
         turn: Option<Turn>,
     ) -> anyhow::Result<codegen::Object> {
-        let spec = Spec {
+        let spec = |case| Spec {
             turn,
-            ..self.spec(kind, group, place)
+            ..self.spec(kind, case, place)
         };
+        let specs: Vec<Spec<'_>> = group.cases.iter().map(spec).collect();
         let program = match self.request.empty {
-            true => program::empty("ktrail", &spec),
-            false => program::build("ktrail", &spec),
+            true => program::empty("ktrail", &specs[0]),
+            false => program::build("ktrail", &specs),
         };
         self.generate(&program, &self.kernel.features.codegen)
     }
 
-    fn spec<'s>(&'s self, kind: ProgramKind, group: &Group, place: Place) -> Spec<'s> {
+    fn spec<'s>(&'s self, kind: ProgramKind, case: &Case, place: Place) -> Spec<'s> {
         Spec {
             kind,
-            skb: group.skb,
-            starts: !group.quiet,
+            skb: case.skb,
+            starts: !case.quiet,
             place,
-            role: group.role,
+            role: case.role,
             filter: self.request.filter,
             only: self.request.only,
             offsets: self.offsets,

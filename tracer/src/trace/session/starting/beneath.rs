@@ -11,8 +11,8 @@ use super::Starting;
 use crate::kernel::attach::{self, Attached, Multi, Target};
 use crate::kernel::program::{AttachType, LoadOptions, load};
 use crate::trace::beneath::{Function, Returns};
-use crate::trace::event::{Point, PointId, PointKind};
-use crate::trace::plan::Group;
+use crate::trace::event::{Point, PointId};
+use crate::trace::plan::Case;
 use crate::trace::program::beneath::{Moment, build};
 use crate::trace::program::{Place, Role, SkbArg};
 use crate::trace::session::Backend;
@@ -75,20 +75,17 @@ impl Starting<'_> {
         moment: Moment,
         features: &Features,
     ) -> anyhow::Result<Attached> {
-        let group = Group {
-            kind: PointKind::Function,
+        let case = Case {
             skb: SkbArg {
                 index: 0,
                 indirect: false,
             },
             role: Role::Pass,
             quiet: false,
-            points: vec![point],
-            cookies: vec![],
         };
         let program = build(
             "ktrail",
-            &self.spec(ProgramKind::Kprobe, &group, Place::Fixed(point.0)),
+            &self.spec(ProgramKind::Kprobe, &case, Place::Fixed(point.0)),
             moment,
         );
         let targets: Vec<Target> = function

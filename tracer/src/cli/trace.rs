@@ -15,6 +15,7 @@ use regex::Regex;
 use super::{Color, Usage, rendering};
 use crate::kernel::firewall::{Chain, Firewall};
 use crate::kernel::places;
+use crate::kernel::process::allow_huge_pages;
 use crate::kernel::signals;
 use crate::kernel::symbols::{self, Symbols};
 use crate::kernel::time::WallClock;
@@ -251,6 +252,7 @@ pub fn main(args: &Args, color: Color) -> anyhow::Result<()> {
     }
 
     let progress = Terminal::new();
+    allow_huge_pages(false);
     let kernel = Kernel::read()?;
     let extras = args.extras(&kernel.btf)?;
     let beneath = args.beneath(&kernel)?;

@@ -22,7 +22,7 @@ use super::recording::Recorder;
 use super::render::Renderer;
 use super::session::{Coverage, Session};
 use super::summary::{Attached, Cost, Counted, Skipped, Summary};
-use crate::kernel::process::yield_to_others;
+use crate::kernel::process::{allow_huge_pages, yield_to_others};
 use crate::kernel::signals;
 use crate::kernel::time::monotonic;
 use crate::tui::output::Output;
@@ -122,7 +122,10 @@ impl Run<'_> {
         if complete {
             ready(self.session)?;
         }
+        // The command shall find the machine as it is.
+        allow_huge_pages(true);
         let mut child = start(until)?;
+        allow_huge_pages(false);
         // After the command has started, which shall not inherit it.
         yield_to_others();
         let mut deadline = None;

@@ -44,6 +44,8 @@ flood=$!
 check "over the budget functions are detached, and the notice says which" wait_for 180 detached
 check "the kernel has a function's probe no more" wait_for 120 unprobed icmp_rcv
 check "the others' stay" probed ip_rcv
+# What matches is followed through what is left.
+matching
 kill $flood
 dns_query >/dev/null # the others' packets have arrived before
 kill -s INT $run

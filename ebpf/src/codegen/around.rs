@@ -2,27 +2,30 @@
 //! kept in the frame meanwhile.
 //!
 //! A register is stored in the block of a call where it has changed since it was last stored, and loaded where it is wanted
-//! next.
-//! Where ways meet on one of which it is still there, it is loaded at the end of the others. So a way without calls pays
-//! for nothing, whatever others do.
+//! next. Where ways meet on one of which it is still there, it is loaded at the end of the others. So a way without calls
+//! pays for nothing, whatever others do.
 //!
 //! Deliberately absent: anything for registers that live over no call.
 
 use std::collections::BTreeMap;
 
-use super::liveness::live_out;
+use super::liveness::{before, live_out};
 use super::mir::*;
 use crate::ir::{Bits, Cfg, Size, Span};
 
 /// Let no register of `func` live over a call.
 pub fn save(func: &mut Mfunc) {
     let n = func.vregs as usize;
-    let (crossing, live_in) = find(func);
+    let Lives {
+        crossing,
+        at_start,
+        beside,
+    } = lives(func);
     let mut all = Bits::none(n);
     for set in crossing.iter().flatten() {
         all.union(set);
     }
-    let slots = slots(func, &all);
+    let slots = slots(func, &all, &beside);
     let cfg = func.cfg();
     let held = held(func, &cfg, n);
     let stored = stored(func, &cfg, &crossing, &all);
@@ -45,7 +48,7 @@ pub fn save(func: &mut Mfunc) {
         func.blocks[b].term.visit(|v| saver.want(v));
         for to in cfg.succs[b].clone() {
             let wanted =
-                |v: &usize| live_in[to].contains(*v) && held[to].contains(*v) && !saver.held.contains(*v);
+                |v: &usize| at_start[to].contains(*v) && held[to].contains(*v) && !saver.held.contains(*v);
             let wanted: Vec<usize> = all.iter().filter(wanted).collect();
             if wanted.is_empty() {
                 continue;
@@ -72,8 +75,17 @@ pub fn save(func: &mut Mfunc) {
     func.blocks.extend(added);
 }
 
-/// A slot for each of `all`; those that don't live at the same time share them.
-fn slots(func: &mut Mfunc, all: &Bits) -> Vec<Option<Frame>> {
+/// What lives in a function.
+struct Lives {
+    /// Over each call, by block.
+    crossing: Vec<Vec<Bits>>,
+    /// At the beginning of each block.
+    at_start: Vec<Bits>,
+    /// At the same time as each register.
+    beside: Vec<Bits>,
+}
+
+fn lives(func: &Mfunc) -> Lives {
     let n = func.vregs as usize;
     let mut beside = vec![Bits::none(n); n];
     let mut meet = |v: usize, live: &Bits| {
@@ -82,31 +94,39 @@ fn slots(func: &mut Mfunc, all: &Bits) -> Vec<Option<Frame>> {
             beside[other].insert(v);
         }
     };
-    let mut live_in = Bits::none(n);
-    for (b, mut live) in live_out(func).into_iter().enumerate() {
-        let block = &func.blocks[b];
+    let mut at_start = live_out(func);
+    let mut crossing = vec![];
+    for (block, live) in func.blocks.iter().zip(&mut at_start) {
+        let mut calls = vec![];
         block.term.visit(|v| live.insert(v.index()));
         for inst in block.insts.iter().rev() {
+            let mut over = live.clone();
             inst.op.visit(|v, role| {
                 if role.writes() {
-                    meet(v.index(), &live);
-                }
-                if !role.reads() {
-                    live.remove(v.index());
+                    meet(v.index(), live);
+                    over.remove(v.index());
                 }
             });
-            inst.op.visit(|v, role| {
-                if role.reads() {
-                    live.insert(v.index());
-                }
-            });
+            if let Mop::Call { .. } = inst.op {
+                calls.push(over);
+            }
+            before(&inst.op, live);
         }
-        if b == func.entry.index() {
-            live_in = live;
-        }
+        calls.reverse();
+        crossing.push(calls);
     }
-    live_in.iter().for_each(|v| meet(v, &live_in));
-    let mut slots: Vec<Option<Frame>> = vec![None; n];
+    let parameters = &at_start[func.entry.index()];
+    parameters.iter().for_each(|v| meet(v, parameters));
+    Lives {
+        crossing,
+        at_start,
+        beside,
+    }
+}
+
+/// A slot for each of `all`; those that don't live at the same time share them.
+fn slots(func: &mut Mfunc, all: &Bits, beside: &[Bits]) -> Vec<Option<Frame>> {
+    let mut slots: Vec<Option<Frame>> = vec![None; beside.len()];
     let mut frames: Vec<Frame> = vec![];
     for v in all.iter() {
         let free = |frame: &&Frame| !beside[v].iter().any(|other| slots[other] == Some(**frame));
@@ -121,34 +141,6 @@ fn slots(func: &mut Mfunc, all: &Bits) -> Vec<Option<Frame>> {
         slots[v] = Some(frame);
     }
     slots
-}
-
-/// What lives over each call, by block, and what lives at the beginning of each block.
-fn find(func: &Mfunc) -> (Vec<Vec<Bits>>, Vec<Bits>) {
-    let mut live_in = live_out(func);
-    let mut crossing = vec![];
-    for (block, live) in func.blocks.iter().zip(&mut live_in) {
-        let mut calls = vec![];
-        block.term.visit(|v| live.insert(v.index()));
-        for inst in block.insts.iter().rev() {
-            inst.op.visit(|v, role| {
-                if !role.reads() {
-                    live.remove(v.index());
-                }
-            });
-            if let Mop::Call { .. } = inst.op {
-                calls.push(live.clone());
-            }
-            inst.op.visit(|v, role| {
-                if role.reads() {
-                    live.insert(v.index());
-                }
-            });
-        }
-        calls.reverse();
-        crossing.push(calls);
-    }
-    (crossing, live_in)
 }
 
 /// What is in its register at the beginning of each block, on some way at least.

@@ -1,6 +1,6 @@
 //! Which virtual registers are live where, and what is dead.
 
-use super::mir::{Mfunc, Param};
+use super::mir::{Mfunc, Mop, Param};
 use crate::ir::Bits;
 
 /// The registers that are live at the end of each block.
@@ -48,6 +48,20 @@ pub fn live_out(func: &Mfunc) -> Vec<Bits> {
     live_out
 }
 
+/// From what lives after an instruction to what lives before it.
+pub fn before(op: &Mop, live: &mut Bits) {
+    op.visit(|v, role| {
+        if !role.reads() {
+            live.remove(v.index());
+        }
+    });
+    op.visit(|v, role| {
+        if role.reads() {
+            live.insert(v.index());
+        }
+    });
+}
+
 /// Remove instructions whose result nothing reads, and mark parameters that nothing reads.
 pub fn remove_dead(func: &mut Mfunc) {
     loop {
@@ -67,16 +81,7 @@ pub fn remove_dead(func: &mut Mfunc) {
                     removed = true;
                     continue;
                 }
-                inst.op.visit(|v, role| {
-                    if !role.reads() {
-                        live.remove(v.index());
-                    }
-                });
-                inst.op.visit(|v, role| {
-                    if role.reads() {
-                        live.insert(v.index());
-                    }
-                });
+                before(&inst.op, &mut live);
                 kept.push(inst);
             }
             kept.reverse();

@@ -4,7 +4,7 @@
 //!   ir::Program ─ verify ─▶ a function at a time, callees first:
 //!
 //!      simplify ─▶ delay ─▶ lower ─▶ liveness ─▶ sink ─▶ regalloc ⇄ spill ─▶ reload ─▶ emit ─▶ link ─▶ Object
-//!                          (loads)  (dead code)              │
+//!                          (loads)  (dead code)   (around)   │
 //!                            ▲                               │ the frame is too large
 //!                            └────────── placement ◀─────────┘
 //! ```

@@ -13,7 +13,7 @@
 //! Deliberately absent: splitting of live ranges. A spilled register lives in its 8-byte slot and is loaded at
 //! each use; one that holds a constant or an address is made again instead.
 
-use super::liveness::live_out;
+use super::liveness::{before, live_out};
 use super::mir::*;
 use super::spill;
 use crate::ir::Bits;
@@ -175,16 +175,7 @@ fn instruction(graph: &mut Graph, live: &mut Bits, op: &Mop, weight: f64) {
             }
         }
     });
-    op.visit(|v, role| {
-        if !role.reads() {
-            live.remove(v.index());
-        }
-    });
-    op.visit(|v, role| {
-        if role.reads() {
-            live.insert(v.index());
-        }
-    });
+    before(op, live);
 }
 
 fn parameters(graph: &mut Graph, func: &Mfunc, live: &Bits) {

@@ -272,8 +272,7 @@ pub fn group(candidates: &[Candidate], cookies: Cookies, folds: bool) -> Vec<Gro
         if kind != PointKind::Function || !cookies.functions || many {
             programs.push(group);
         } else {
-            let starts = role.starts() && !skb.indirect;
-            match &mut shared[usize::from(apart) * 2 + usize::from(starts)] {
+            match &mut shared[usize::from(apart) * 2 + usize::from(role.starts(skb))] {
                 Some(shared) => shared.add(group),
                 none => *none = Some(group),
             }

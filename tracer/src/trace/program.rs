@@ -180,12 +180,14 @@ impl Role {
         Some(sign as u8 | conditional)
     }
 
-    /// May a journey start here?
-    pub fn starts(self) -> bool {
-        matches!(
+    /// May a journey of the skb there start here? (A pointer to a pointer may point to one that isn't set yet: whatever
+    /// the stack held before.)
+    pub fn starts(self, skb: SkbArg) -> bool {
+        let role = matches!(
             self,
             Role::Pass | Role::Device | Role::Hook { .. } | Role::Reallocate | Role::Drop { .. }
-        )
+        );
+        role && !skb.indirect
     }
 
     /// Can the packet's state still be read here? ([`Role::ByCookie`]: perhaps.)
@@ -246,10 +248,9 @@ pub struct Spec<'a> {
 }
 
 impl Spec<'_> {
-    /// Whether journeys start here. (A pointer to a pointer may point to one that isn't set yet: whatever the stack held
-    /// before.)
+    /// Whether journeys start here.
     fn may_start(&self) -> bool {
-        self.starts && self.role.starts() && !self.skb.indirect
+        self.starts && self.role.starts(self.skb)
     }
 
     /// Where a task's stack is, if it is to be known what runs beneath this program's functions.

@@ -122,10 +122,7 @@ impl Run<'_> {
         if complete {
             ready(self.session)?;
         }
-        // The command shall find the machine as it is.
-        allow_huge_pages(true);
         let mut child = start(until)?;
-        allow_huge_pages(false);
         // After the command has started, which shall not inherit it.
         yield_to_others();
         let mut deadline = None;
@@ -314,7 +311,10 @@ fn start(until: &Until<'_>) -> anyhow::Result<Option<Child>> {
         let (stdout, stderr) = output.streams()?;
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     }
+    // The command shall find the machine as it is.
+    allow_huge_pages(true);
     let child = command.spawn();
+    allow_huge_pages(false);
     Ok(Some(child.with_context(|| format!("can't run {program:?}"))?))
 }
 
